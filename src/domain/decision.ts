@@ -1,0 +1,37 @@
+/**
+ * The answer of a `decide` function: events to append (none: the fact is already so), or a refusal that the
+ * caller can act on. A refusal is a value; an exception is a bug or an outage.
+ */
+export type Decision<E> =
+  | { readonly ok: true; readonly events: readonly E[] }
+  | { readonly ok: false; readonly refusal: Refusal };
+
+/** Stable codes of refusals: part of the HTTP contract, identifiers for life. */
+export type RefusalCode =
+  | 'email_taken'
+  | 'wrong_credentials'
+  | 'session_ended'
+  | 'refresh_token_reused'
+  | 'job_finished'
+  | 'not_found';
+
+export type Refusal = { readonly code: RefusalCode; readonly detail: string };
+
+export function accept<E>(...events: E[]): Decision<E> {
+  return { ok: true, events };
+}
+
+export function refuse(code: RefusalCode, detail: string): { readonly ok: false; readonly refusal: Refusal } {
+  return { ok: false, refusal: { code, detail } };
+}
+
+/**
+ * How a stream's state follows from its events. `evolve` is pure and never fails.
+ * `fold` is raised whenever `evolve` or the shape of the state changes: states kept by other code are then
+ * folded anew instead of being trusted.
+ */
+export type Fold<S, E> = {
+  readonly fold: number;
+  readonly initial: S;
+  readonly evolve: (state: S, event: E) => S;
+};

@@ -1,0 +1,117 @@
+import type { TSchema } from 'typebox';
+import { Compile } from 'typebox/compile';
+import { type AccountEvent, AccountRegistered, EmailClaimed, type EmailEvent } from './accounts.ts';
+import type { EventMeta, RawEvent, Recorded } from './event.ts';
+import { type ExportEvent, ExportRequested } from './exports.ts';
+import {
+  JobAttemptFailed,
+  JobCompleted,
+  JobDeadLettered,
+  JobEnqueued,
+  type JobEvent,
+  JobProgressed,
+  JobStarted,
+} from './jobs.ts';
+import { SessionEnded, type SessionEvent, SessionRefreshed, SessionStarted } from './sessions.ts';
+
+export type DomainEvent = AccountEvent | EmailEvent | SessionEvent | JobEvent | ExportEvent;
+export type DomainEventType = DomainEvent['type'];
+export type RecordedEvent = Recorded<DomainEvent>;
+
+type Definition = {
+  /** Version of the shape that this code writes. */
+  readonly schema: number;
+  readonly data: TSchema;
+  readonly summary: string;
+  /** `upcast[n]` turns data of schema n into schema n + 1. */
+  readonly upcast?: Readonly<Record<number, (data: unknown) => unknown>>;
+};
+
+/**
+ * Every event this code knows. Names are stored: identifiers for life. A new event is added here one release
+ * before anything emits it, so that no reader meets a type that it doesn't know.
+ */
+export const eventTypes: Readonly<Record<DomainEventType, Definition>> = {
+  AccountRegistered: { schema: 1, data: AccountRegistered, summary: 'A person registered.' },
+  EmailClaimed: { schema: 1, data: EmailClaimed, summary: 'An email now belongs to an account.' },
+  SessionStarted: { schema: 1, data: SessionStarted, summary: 'Somebody logged in.' },
+  SessionRefreshed: { schema: 1, data: SessionRefreshed, summary: 'A session got new tokens.' },
+  SessionEnded: { schema: 1, data: SessionEnded, summary: 'A session ended; its tokens work no more.' },
+  JobEnqueued: { schema: 1, data: JobEnqueued, summary: 'A job waits to be run.' },
+  JobStarted: { schema: 1, data: JobStarted, summary: 'A worker began a run of a job.' },
+  JobProgressed: { schema: 1, data: JobProgressed, summary: 'A running job said how far it is.' },
+  JobCompleted: { schema: 1, data: JobCompleted, summary: 'A job ended well; its result is in the event.' },
+  JobAttemptFailed: {
+    schema: 1,
+    data: JobAttemptFailed,
+    summary: 'An attempt failed; the job is tried again.',
+  },
+  JobDeadLettered: {
+    schema: 1,
+    data: JobDeadLettered,
+    summary: 'A job failed for good and waits for an operator.',
+  },
+  ExportRequested: { schema: 1, data: ExportRequested, summary: 'Somebody asked for an export.' },
+};
+
+/** The event is of a type, or a schema, that only newer code knows: leave it to that code. */
+export class UnknownEventError extends Error {
+  override readonly name = 'UnknownEventError';
+}
+
+/** The event's data is not what its type promises. */
+export class EventDecodeError extends Error {
+  override readonly name = 'EventDecodeError';
+}
+
+/** Decodes, upcasts and validates events against a table of definitions. */
+export function createCodec(types: Readonly<Record<string, Definition>>) {
+  const validators = new Map(Object.entries(types).map(([type, { data }]) => [type, Compile(data)]));
+  const defined = (type: string) => {
+    const definition = Object.hasOwn(types, type) ? types[type] : undefined;
+    const validator = validators.get(type);
+    if (!definition || !validator) throw new UnknownEventError(`event type ${type} is unknown to this code`);
+    return { definition, validator };
+  };
+  return {
+    /** Throws `EventDecodeError` if `data` is not what the type promises: a bug of the caller. */
+    check(type: string, data: unknown): number {
+      const { definition, validator } = defined(type);
+      if (!validator.Check(data)) throw new EventDecodeError(`${type}: ${describe(validator.Errors(data))}`);
+      return definition.schema;
+    },
+    /** Throws `UnknownEventError` or `EventDecodeError`. */
+    decode(raw: RawEvent): RecordedEvent {
+      const { definition, validator } = defined(raw.type);
+      let data: unknown;
+      let meta: EventMeta;
+      try {
+        data = JSON.parse(raw.data);
+        meta = JSON.parse(raw.meta);
+      } catch {
+        throw new EventDecodeError(`event ${raw.id} is not JSON`);
+      }
+      if (meta.schema > definition.schema) {
+        throw new UnknownEventError(
+          `${raw.type} has schema ${meta.schema}; this code knows ${definition.schema}`,
+        );
+      }
+      for (let schema = meta.schema; schema < definition.schema; schema++) {
+        const step = definition.upcast?.[schema];
+        if (!step) throw new EventDecodeError(`${raw.type}: no upcast from schema ${schema}`);
+        data = step(data);
+      }
+      if (!validator.Check(data)) {
+        throw new EventDecodeError(`event ${raw.id} (${raw.type}): ${describe(validator.Errors(data))}`);
+      }
+      return { ...raw, data, meta } as RecordedEvent;
+    },
+  };
+}
+
+function describe(errors: readonly { instancePath: string; message: string }[]): string {
+  return errors.map((error) => `${error.instancePath || '/'} ${error.message}`).join('; ');
+}
+
+export type EventCodec = ReturnType<typeof createCodec>;
+export const codec: EventCodec = createCodec(eventTypes);

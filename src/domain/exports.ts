@@ -1,0 +1,54 @@
+import { type Static, Type } from 'typebox';
+import { accept, type Decision, type Fold } from './decision.ts';
+
+/** Name of the job type that carries an export out. Stored: an identifier for life. */
+export const EXPORT_JOB = 'export';
+
+export const ExportDataset = Type.Enum(['events']);
+export const ExportFormat = Type.Enum(['ndjson', 'csv']);
+export type ExportFormat = Static<typeof ExportFormat>;
+
+export const ExportRequested = Type.Object({
+  dataset: ExportDataset,
+  format: ExportFormat,
+  /** Whose events; `all` for an operator. */
+  scope: Type.Enum(['own', 'all']),
+  jobId: Type.String({ maxLength: 80 }),
+  /**
+   * Highest seq of each partition (by index) before this commit: what the export must hold, no more and no
+   * less, besides the events of its own commit.
+   */
+  heads: Type.Array(Type.Integer({ minimum: 0 }), { maxItems: 1024 }),
+});
+
+/** What the export's job yields: the result in its `JobCompleted`. */
+export const ExportResult = Type.Object({
+  blob: Type.String({ maxLength: 300 }),
+  fileName: Type.String({ maxLength: 200 }),
+  bytes: Type.Integer({ minimum: 0 }),
+  rows: Type.Integer({ minimum: 0 }),
+  sha256: Type.String({ pattern: '^[0-9a-f]{64}$', maxLength: 64 }),
+});
+export type ExportResult = Static<typeof ExportResult>;
+
+/** What the export's job is given. */
+export const ExportPayload = Type.Object({
+  exportId: Type.String({ maxLength: 80 }),
+  accountId: Type.String({ maxLength: 80 }),
+  ...ExportRequested.properties,
+});
+export type ExportPayload = Static<typeof ExportPayload>;
+
+export type ExportEvent = { type: 'ExportRequested'; data: Static<typeof ExportRequested> };
+export type Export = { phase: 'none' } | { phase: 'requested' };
+
+export const exportFold: Fold<Export, ExportEvent> = {
+  fold: 1,
+  initial: { phase: 'none' },
+  evolve: () => ({ phase: 'requested' }),
+};
+
+export function requestExport(state: Export, data: Static<typeof ExportRequested>): Decision<ExportEvent> {
+  if (state.phase !== 'none') return accept();
+  return accept({ type: 'ExportRequested', data });
+}
