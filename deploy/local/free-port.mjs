@@ -1,0 +1,39 @@
+import { createServer } from 'node:net';
+
+/**
+ * A port that nobody listens on at this moment. Another process may take it before you do:
+ * whoever starts a server on it has to report that failure.
+ * @param {string} [host]
+ * @returns {Promise<number>}
+ */
+export async function freePort(host = '127.0.0.1') {
+  const port = await listenOnce(0, host);
+  if (port === undefined) throw new Error(`no free port on ${host}`);
+  return port;
+}
+
+/**
+ * @param {number} port
+ * @param {string} [host]
+ * @returns {Promise<boolean>} false as well where the port may not be taken (below 1024) or the host is not ours
+ */
+export async function portIsFree(port, host = '127.0.0.1') {
+  return (await listenOnce(port, host)) !== undefined;
+}
+
+/**
+ * @param {number} port
+ * @param {string} host
+ * @returns {Promise<number | undefined>}
+ */
+function listenOnce(port, host) {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(undefined));
+    server.listen({ port, host, exclusive: true }, () => {
+      const address = server.address();
+      const taken = typeof address === 'object' && address !== null ? address.port : undefined;
+      server.close(() => resolve(taken));
+    });
+  });
+}
