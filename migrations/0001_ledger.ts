@@ -5,7 +5,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`
     -- One row: which Redis log belongs to this database.
     CREATE TABLE installation (
-      only boolean PRIMARY KEY DEFAULT true CHECK (only),
+      "only" boolean PRIMARY KEY DEFAULT true CHECK ("only"),
       store_id text NOT NULL,
       partitions int NOT NULL,
       recovery int NOT NULL DEFAULT 0,
