@@ -1,0 +1,40 @@
+import { promises as fs } from 'node:fs';
+import path from 'node:path';
+import { type Kysely, sql } from 'kysely';
+import { FileMigrationProvider, Migrator } from 'kysely/migration';
+
+/** Any number that nothing else in the database locks. */
+const MIGRATION_LOCK = 7_305_641_802;
+
+/**
+ * Brings the database to the newest migration. Several processes may call it at once: one migrates, the others
+ * wait and find nothing left to do. Throws what the failing migration threw; that one is rolled back.
+ * @returns names of the migrations that this call ran
+ */
+export async function migrateToLatest<Tables>(db: Kysely<Tables>): Promise<string[]> {
+  return db.connection().execute(async (connection) => {
+    // Migrations may take long, and the others must outwait them: the pool's limits don't fit here.
+    await sql`SELECT set_config('statement_timeout', '0', false), set_config('lock_timeout', '0', false)`.execute(
+      connection,
+    );
+    // A lock of the session, taken before Kysely's own: that one is taken only after its tables were made.
+    await sql`SELECT pg_advisory_lock(${sql.lit(MIGRATION_LOCK)}::bigint)`.execute(connection);
+    try {
+      const migrator = new Migrator({
+        db: connection,
+        provider: new FileMigrationProvider({ fs, path, migrationFolder: folder() }),
+      });
+      const { error, results } = await migrator.migrateToLatest();
+      if (error !== undefined) throw error;
+      return (results ?? []).map((result) => result.migrationName);
+    } finally {
+      await sql`SELECT pg_advisory_unlock(${sql.lit(MIGRATION_LOCK)}::bigint)`.execute(connection);
+      await sql`RESET statement_timeout`.execute(connection);
+      await sql`RESET lock_timeout`.execute(connection);
+    }
+  });
+}
+
+function folder(): string {
+  return path.join(import.meta.dirname, '..', '..', 'migrations');
+}
