@@ -38,6 +38,7 @@ export const emailFold: Fold<Email, EmailEvent> = {
 };
 
 export function claimEmail(email: Email, accountId: string): Decision<EmailEvent> {
+  if (email.phase === 'claimed' && email.accountId === accountId) return accept();
   if (email.phase === 'claimed')
     return refuse('email_taken', 'An account with this email exists. Log in, or use another email.');
   return accept({ type: 'EmailClaimed', data: { accountId } });

@@ -12,8 +12,7 @@ export type RefusalCode =
   | 'wrong_credentials'
   | 'session_ended'
   | 'refresh_token_reused'
-  | 'job_finished'
-  | 'not_found';
+  | 'job_finished';
 
 export type Refusal = { readonly code: RefusalCode; readonly detail: string };
 

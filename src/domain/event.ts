@@ -20,6 +20,9 @@ export type EventMeta = {
   readonly claim?: { readonly key: string; readonly fingerprint: string; readonly answer: string };
 };
 
+/** What `evolve` may see of an event's metadata. */
+export type FoldMeta = Pick<EventMeta, 'at' | 'owner' | 'correlation'>;
+
 /** An event as the log and the ledger hold it. `data` and `meta` are their exact JSON texts. */
 export type RawEvent = {
   readonly partition: number;

@@ -31,12 +31,8 @@ export const ExportResult = Type.Object({
 });
 export type ExportResult = Static<typeof ExportResult>;
 
-/** What the export's job is given. */
-export const ExportPayload = Type.Object({
-  exportId: Type.String({ maxLength: 80 }),
-  accountId: Type.String({ maxLength: 80 }),
-  ...ExportRequested.properties,
-});
+/** What the export's job is given; all else is in the `ExportRequested` of that export. */
+export const ExportPayload = Type.Object({ exportId: Type.String({ maxLength: 80 }) });
 export type ExportPayload = Static<typeof ExportPayload>;
 
 export type ExportEvent = { type: 'ExportRequested'; data: Static<typeof ExportRequested> };

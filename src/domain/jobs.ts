@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { accept, type Decision, type Fold, refuse } from './decision.ts';
+import type { FoldMeta } from './event.ts';
 
 export const JobPriority = Type.Enum(['high', 'normal', 'low']);
 export type JobPriority = Static<typeof JobPriority>;
@@ -67,21 +68,35 @@ export type JobEvent =
   | { type: 'JobAttemptFailed'; data: Static<typeof JobAttemptFailed> }
   | { type: 'JobDeadLettered'; data: Static<typeof JobDeadLettered> };
 
-type Spec = Static<typeof JobEnqueued> & { enqueuedAt: string };
+/** What was asked for, by whom, and in the course of what. */
+export type JobSpec = Static<typeof JobEnqueued> & {
+  enqueuedAt: string;
+  owner?: string;
+  correlation: string;
+};
 
 export type Job =
   | { phase: 'none' }
-  | { phase: 'queued' | 'retrying'; spec: Spec; attempts: number }
-  | { phase: 'running'; spec: Spec; attempts: number }
+  | { phase: 'queued' | 'retrying'; spec: JobSpec; attempts: number }
+  | { phase: 'running'; spec: JobSpec; attempts: number }
   | { phase: 'succeeded' | 'failed'; attempts: number };
 
-export const jobFold: Fold<Job, JobEvent & { at: string }> = {
+export const jobFold: Fold<Job, JobEvent & FoldMeta> = {
   fold: 1,
   initial: { phase: 'none' },
   evolve(state, event) {
     switch (event.type) {
       case 'JobEnqueued':
-        return { phase: 'queued', spec: { ...event.data, enqueuedAt: event.at }, attempts: 0 };
+        return {
+          phase: 'queued',
+          spec: {
+            ...event.data,
+            enqueuedAt: event.at,
+            ...(event.owner ? { owner: event.owner } : {}),
+            correlation: event.correlation,
+          },
+          attempts: 0,
+        };
       case 'JobStarted':
         return 'spec' in state ? { phase: 'running', spec: state.spec, attempts: event.data.attempt } : state;
       case 'JobProgressed':

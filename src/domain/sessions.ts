@@ -1,5 +1,6 @@
 import { type Static, Type } from 'typebox';
 import { accept, type Decision, type Fold, refuse } from './decision.ts';
+import type { FoldMeta } from './event.ts';
 
 /** Hashes of refresh tokens (SHA-256, hex); the tokens themselves are never stored. */
 const TokenHash = Type.String({ pattern: '^[0-9a-f]{64}$', maxLength: 64 });
@@ -35,7 +36,7 @@ export type Session =
 /** How long the token before the newest is still taken, in milliseconds. */
 export const REFRESH_GRACE_MS = 10_000;
 
-export const sessionFold: Fold<Session, SessionEvent & { at: string }> = {
+export const sessionFold: Fold<Session, SessionEvent & FoldMeta> = {
   fold: 1,
   initial: { phase: 'none' },
   evolve(state, event) {

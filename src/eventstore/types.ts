@@ -1,5 +1,5 @@
 import type { Fold } from '../domain/decision.ts';
-import type { RawEvent } from '../domain/event.ts';
+import type { FoldMeta, RawEvent } from '../domain/event.ts';
 import type { EventId, JobId, StreamId } from '../domain/ids.ts';
 import type { Position } from '../domain/position.ts';
 
@@ -100,8 +100,8 @@ export class OutcomeUnknownError extends Error {
   override readonly name = 'OutcomeUnknownError';
 }
 
-/** An event as evolve sees it: type, data, and the time it was decided. */
-export type FoldEvent = { readonly type: string; readonly data: unknown; readonly at: string };
+/** An event as `evolve` sees it. `load` must give it no less. */
+export type FoldEvent = { readonly type: string; readonly data: unknown } & FoldMeta;
 
 /** The write side: the one way to append, and to learn what a stream's state is. */
 export type EventStore = {

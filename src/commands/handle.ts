@@ -1,0 +1,271 @@
+import type { Fold, Refusal } from '../domain/decision.ts';
+import type { EventMeta, FoldMeta } from '../domain/event.ts';
+import { codec, type DomainEvent } from '../domain/events.ts';
+import type { EventId, StreamId, StreamKind } from '../domain/ids.ts';
+import { parseStreamId, streamId } from '../domain/ids.ts';
+import { formatPosition, type Position } from '../domain/position.ts';
+import {
+  type AppendToStream,
+  type CommitRequest,
+  type EventStore,
+  type Expected,
+  type Loaded,
+  StoreUnavailableError,
+  type Work,
+} from '../eventstore/types.ts';
+
+export type Durability = 'memory' | 'replicated' | 'ledger';
+
+/** Who asks, and under which terms. Made by the edge (HTTP, CLI) for each request. */
+export type CommandContext = {
+  /** The account that acts, or `system:<part>`. */
+  readonly actor: string;
+  /** The account that the events belong to. Absent: the installation's own, or minted by the command. */
+  readonly owner?: string;
+  readonly correlation: string;
+  readonly traceparent?: string;
+  readonly durability: Durability;
+  /** HMAC of caller, route and key; fingerprint of the body. */
+  readonly idempotency?: { readonly key: string; readonly fingerprint: string };
+};
+
+/** The commit stands, but did not become as durable as was asked in time. */
+export class DurabilityNotReachedError extends Error {
+  override readonly name = 'DurabilityNotReachedError';
+  readonly position: string;
+  constructor(position: string, wanted: Durability) {
+    super(`the events stand at ${position}, but were not ${wanted} in time; the same key waits again`);
+    this.position = position;
+  }
+}
+
+export type CommandDeps = {
+  readonly store: EventStore;
+  readonly now: () => Date;
+  /** Letters and digits, at least 118 bits for 20 characters. */
+  readonly randomText: (length: number) => string;
+  /** Keyed hash as hex; `purpose` keeps one use's values from meaning anything in another. */
+  readonly hmac: (purpose: string, text: string) => string;
+  readonly idempotencyRetentionMs: number;
+  /** Waits until an event is as durable as asked; false: not in time. */
+  readonly awaitDurability: (position: Position, durability: Durability) => Promise<boolean>;
+  /** Measures and traces a commit; `run` is the commit itself. */
+  readonly traceCommit: <T>(
+    partition: number,
+    run: (traceparent: string | undefined) => Promise<T>,
+  ) => Promise<T>;
+};
+
+export type Done<B> = {
+  readonly kind: 'done';
+  readonly body: B;
+  /** Names the last event written. */
+  readonly position: string;
+  /** This is an earlier command's answer. */
+  readonly replayed: boolean;
+  readonly durability: Durability;
+};
+export type CommandResult<B> =
+  | Done<B>
+  | { readonly kind: 'refused'; readonly refusal: Refusal }
+  | { readonly kind: 'key_reused' };
+
+/** Events for one stream, and the state that follows from them. */
+export type StreamChange = {
+  readonly streamId: StreamId;
+  readonly expected: Expected;
+  /** After the events. */
+  readonly version: number;
+  /** When it was decided, RFC 3339. */
+  readonly at: string;
+  readonly events: readonly DomainEvent[];
+  readonly state: { readonly value: unknown; readonly fold: number };
+};
+
+/** What a command decided: nothing to refuse, so this is to be committed. */
+export type Plan<B> = {
+  readonly changes: readonly StreamChange[];
+  readonly work?: readonly Work[];
+  readonly body: B;
+};
+
+export type Decided<B> =
+  | { readonly ok: true; readonly plan: Plan<B> }
+  | { readonly ok: false; readonly refusal: Refusal };
+
+/** A command that loses its race this often is told to come again rather than to spin. */
+const ATTEMPTS = 10;
+
+/**
+ * The one load → decide → commit loop. `decide` loads what it needs and decides; it is called anew after
+ * each conflict. A repeated fact decides on no events: the claim then finds the first answer.
+ *
+ * Throws `StoreUnavailableError` (nothing was done), `OutcomeUnknownError`, `DurabilityNotReachedError`.
+ */
+export async function handle<B>(
+  deps: CommandDeps,
+  context: CommandContext,
+  partition: number,
+  decide: () => Promise<Decided<B>>,
+): Promise<CommandResult<B>> {
+  for (let attempt = 1; ; attempt++) {
+    const decided = await decide();
+    if (!decided.ok) return { kind: 'refused', refusal: decided.refusal };
+    const { plan } = decided;
+    const outcome = await deps.traceCommit(partition, (traceparent) =>
+      deps.store.commit(
+        commitRequest(deps, { ...context, ...(traceparent ? { traceparent } : {}) }, partition, plan),
+      ),
+    );
+    switch (outcome.kind) {
+      case 'committed':
+        return finish(deps, context, outcome.position, plan.body, false);
+      case 'replayed':
+        return finish(deps, context, outcome.position, JSON.parse(outcome.answer) as B, true);
+      case 'claim_reused':
+        return { kind: 'key_reused' };
+      case 'conflict':
+        if (attempt >= ATTEMPTS) {
+          throw new StoreUnavailableError(`${outcome.streamId} changes faster than this command can follow`);
+        }
+        continue;
+      case 'lease_lost':
+        throw new Error('a command holds no lease, so it cannot lose one');
+    }
+  }
+}
+
+async function finish<B>(
+  deps: CommandDeps,
+  context: CommandContext,
+  at: Position,
+  body: B,
+  replayed: boolean,
+): Promise<Done<B>> {
+  const position = formatPosition(at);
+  if (!(await deps.awaitDurability(at, context.durability))) {
+    throw new DurabilityNotReachedError(position, context.durability);
+  }
+  return { kind: 'done', body, position, replayed, durability: context.durability };
+}
+
+function commitRequest<B>(
+  deps: CommandDeps,
+  context: CommandContext,
+  partition: number,
+  plan: Plan<B>,
+): CommitRequest {
+  const { idempotency, traceparent } = context;
+  const answer = JSON.stringify(plan.body);
+  const claim = idempotency ? { ...idempotency, answer } : undefined;
+  return {
+    partition,
+    appends: plan.changes
+      .filter((change) => change.events.length > 0)
+      .map((change, index) => encode(deps, context, change, index === 0 ? claim : undefined)),
+    ...(claim ? { claim: { ...claim, retentionMs: deps.idempotencyRetentionMs } } : {}),
+    ...(plan.work
+      ? { work: plan.work.map((work) => ({ ...work, ...(traceparent ? { traceparent } : {}) })) }
+      : {}),
+  };
+}
+
+function encode(
+  deps: CommandDeps,
+  context: CommandContext,
+  change: StreamChange,
+  claim: EventMeta['claim'] | undefined,
+): AppendToStream {
+  return {
+    streamId: change.streamId,
+    expected: change.expected,
+    events: change.events.map((event, index) => ({
+      id: deps.randomText(16) as EventId,
+      type: event.type,
+      data: JSON.stringify(event.data),
+      meta: JSON.stringify({
+        schema: codec.check(event.type, event.data),
+        ...foldMeta(context, change.at),
+        actor: context.actor,
+        ...(context.traceparent ? { traceparent: context.traceparent } : {}),
+        // Key and answer travel in the commit's first event, so that a lost Redis gets its claims back.
+        ...(claim && index === 0 ? { claim } : {}),
+      } satisfies EventMeta),
+    })),
+    state: { json: JSON.stringify(change.state.value), fold: change.state.fold },
+  };
+}
+
+function foldMeta(context: CommandContext, at: string): FoldMeta {
+  return { at, ...(context.owner ? { owner: context.owner } : {}), correlation: context.correlation };
+}
+
+/**
+ * Mints the id of what a request makes. With an idempotency key, a first claim in the partition of the key
+ * fixes the id, so that a retry, even after a crash right here, finds the same target.
+ * `fresh` says that nobody but this request can know the id: nothing can be there yet.
+ */
+export async function mintId(
+  deps: CommandDeps,
+  context: CommandContext,
+  kind: StreamKind,
+  partition: number,
+): Promise<{ ok: true; id: StreamId; fresh: boolean } | { ok: false }> {
+  const minted = streamId(kind, partition, deps.randomText(20));
+  const { idempotency } = context;
+  if (!idempotency) return { ok: true, id: minted, fresh: true };
+  const claimedIn = Number.parseInt(idempotency.key.slice(0, 8), 16) % deps.store.partitions;
+  const outcome = await deps.store.commit({
+    partition: claimedIn,
+    appends: [],
+    claim: {
+      // A key of its own, since the target may live in this partition, too.
+      key: `mint-${idempotency.key}`,
+      fingerprint: idempotency.fingerprint,
+      answer: minted,
+      retentionMs: deps.idempotencyRetentionMs,
+    },
+  });
+  if (outcome.kind === 'committed') return { ok: true, id: minted, fresh: true };
+  if (outcome.kind !== 'replayed') return { ok: false };
+  const id = parseStreamId(outcome.answer, kind);
+  if (!id) throw new Error(`the claim of this key holds ${outcome.answer}, not an id of kind ${kind}`);
+  return { ok: true, id, fresh: false };
+}
+
+/** Folds decided events into the state that the commit keeps beside them. */
+export function changeOf<S, E extends DomainEvent>(
+  context: CommandContext,
+  at: string,
+  loaded: {
+    readonly streamId: StreamId;
+    readonly state: S;
+    readonly version: number;
+    readonly expected: Expected;
+  },
+  fold: { readonly fold: number; readonly evolve: (state: S, event: E & FoldMeta) => S },
+  events: readonly E[],
+): StreamChange {
+  const meta = foldMeta(context, at);
+  const value = events.reduce((state, event) => fold.evolve(state, { ...event, ...meta }), loaded.state);
+  return {
+    streamId: loaded.streamId,
+    expected: loaded.expected,
+    version: loaded.version + events.length,
+    at,
+    events,
+    state: { value, fold: fold.fold },
+  };
+}
+
+/** A stream to decide on: known to be empty when the request itself minted the id, loaded otherwise. */
+export async function streamFor<S, E>(
+  deps: CommandDeps,
+  id: StreamId,
+  fold: Fold<S, E>,
+  fresh: boolean,
+): Promise<Loaded<S> & { readonly streamId: StreamId }> {
+  if (fresh)
+    return { streamId: id, state: fold.initial, version: 0, lastSeq: 0, expected: { kind: 'minted' } };
+  return { streamId: id, ...(await deps.store.load(id, fold)) };
+}
