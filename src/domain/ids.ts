@@ -31,6 +31,7 @@ const PATTERN = /^(acc|email|ses|job|exp)-([0-9a-z]{2})([0-9A-Za-z]{16,64})$/;
  * @param unique 16 to 64 letters and digits: random, or an HMAC of the key that the stream is named after
  */
 export function streamId(kind: StreamKind, partition: number, unique: string): StreamId {
+  if (!(partition >= 0 && partition < MAX_PARTITIONS)) throw new Error(`no such partition: ${partition}`);
   const id = `${kind}-${partition.toString(36).padStart(2, '0')}${unique}`;
   if (!PATTERN.test(id)) throw new Error(`not a stream id: ${id}`);
   return id as StreamId;

@@ -1,0 +1,244 @@
+import { randomBytes } from 'node:crypto';
+import { hostname } from 'node:os';
+import { type Static, type TSchema, Type } from 'typebox';
+import { Compile } from 'typebox/compile';
+
+/**
+ * Everything that the environment says, each variable with its default and what it means. `docs/reference`
+ * lists the same table. Values arrive as text; `text → value` happens in `readers`, by the schema's type.
+ */
+const Variables = Type.Object({
+  REDIS_URL: Type.String({
+    pattern: '^rediss?://',
+    description: 'The hot log, e.g. redis://127.0.0.1:6379/0',
+  }),
+  DATABASE_URL: Type.String({ pattern: '^postgres(ql)?://', description: 'The ledger and the read models' }),
+  MASTER_KEY: Type.String({
+    description: 'Base64 of 32 bytes: wraps the key of each person. Lose it and no personal field opens',
+  }),
+  HMAC_KEY: Type.String({
+    description:
+      'Base64 of 32 bytes: names claims and email streams, signs cursors and download URLs. Never changes',
+  }),
+  TOKEN_KEYS: Type.String({
+    description:
+      'Ed25519 keys of access tokens, kid:base64-of-pkcs8-DER, comma separated; the first signs, all verify',
+  }),
+  HOST: Type.String({ default: '127.0.0.1', description: 'Address that the API listens on' }),
+  PORT: Type.Integer({
+    default: 8080,
+    minimum: 0,
+    maximum: 65535,
+    description: 'Port of the API; 0 takes a free one',
+  }),
+  MANAGEMENT_HOST: Type.String({
+    default: '127.0.0.1',
+    description: 'Address of /metrics, /livez and /readyz of each process',
+  }),
+  MANAGEMENT_PORT: Type.Integer({
+    default: 0,
+    minimum: 0,
+    maximum: 65535,
+    description: 'Their port; 0 takes a free one',
+  }),
+  PUBLIC_URL: Type.String({
+    default: '',
+    description: 'The address that clients know; empty: http://HOST:PORT',
+  }),
+  TRUST_PROXY: Type.Boolean({
+    default: false,
+    description: "Take the caller's address from X-Forwarded-For",
+  }),
+  CORS_ORIGINS: Type.String({
+    default: '',
+    description: 'Origins that browsers may call from, comma separated; empty: none',
+  }),
+  KEY_PREFIX: Type.String({
+    default: 'mill',
+    pattern: '^[A-Za-z0-9_.-]{1,40}$',
+    description: 'First part of every Redis key',
+  }),
+  PARTITIONS: Type.Integer({
+    default: 16,
+    minimum: 1,
+    maximum: 1024,
+    description: 'Fixed for the life of an installation',
+  }),
+  DURABILITY: Type.Enum(['memory', 'replicated', 'ledger'], {
+    default: 'memory',
+    description: 'What a command waits for unless it says so itself',
+  }),
+  DURABILITY_TIMEOUT_MS: Type.Integer({
+    default: 5000,
+    minimum: 100,
+    maximum: 60000,
+    description: 'How long it waits for that',
+  }),
+  IDEMPOTENCY_RETENTION: Type.Integer({
+    default: 86400,
+    minimum: 60,
+    maximum: 2592000,
+    description: 'Seconds that an idempotency key is good for',
+  }),
+  DATABASE_POOL: Type.Integer({
+    default: 10,
+    minimum: 2,
+    maximum: 500,
+    description: 'Postgres connections of each process',
+  }),
+  BLOB_DIR: Type.String({
+    default: '.millrace/blobs',
+    minLength: 1,
+    description: 'Folder of exports; the API and the workers share it',
+  }),
+  WORKER_CONCURRENCY: Type.Integer({
+    default: 8,
+    minimum: 1,
+    maximum: 1000,
+    description: 'Jobs that one worker process runs side by side',
+  }),
+  BCRYPT_COST: Type.Integer({
+    default: 12,
+    minimum: 4,
+    maximum: 16,
+    description: 'Doubling of the work for each password hash',
+  }),
+  RATE_LIMITS: Type.Boolean({ default: true, description: 'Throttle registering and logging in' }),
+  TRACE_SAMPLE_RATIO: Type.Number({
+    default: 1,
+    minimum: 0,
+    maximum: 1,
+    description: 'Part of all requests that is traced',
+  }),
+  OTEL_EXPORTER_OTLP_ENDPOINT: Type.String({
+    default: '',
+    description: 'Where traces go (OTLP over HTTP), e.g. http://127.0.0.1:4318; empty: nowhere',
+  }),
+  LOG_LEVEL: Type.Enum(['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'], {
+    default: 'info',
+    description: 'Least level that is logged',
+  }),
+  SHUTDOWN_SECONDS: Type.Integer({
+    default: 20,
+    minimum: 1,
+    maximum: 3600,
+    description: 'Time for running work to end after SIGTERM',
+  }),
+  INSTANCE_ID: Type.String({
+    default: '',
+    pattern: '^[A-Za-z0-9_.-]{0,100}$',
+    description:
+      'A name that only one living process has, kept over its restarts; empty: a new one each time',
+  }),
+});
+
+type Values = Static<typeof Variables>;
+
+export type Config = Readonly<
+  Omit<Values, 'MASTER_KEY' | 'HMAC_KEY' | 'TOKEN_KEYS' | 'CORS_ORIGINS'> & {
+    MASTER_KEY: Buffer;
+    HMAC_KEY: Buffer;
+    TOKEN_KEYS: readonly { readonly kid: string; readonly der: Buffer }[];
+    CORS_ORIGINS: readonly string[];
+  }
+>;
+
+/** What the environment says cannot be used; `problems` has a line for each variable at fault. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  readonly problems: readonly string[];
+  constructor(problems: readonly string[]) {
+    super(`The environment can't be used:\n${problems.map((problem) => `  ${problem}`).join('\n')}`);
+    this.problems = problems;
+  }
+}
+
+/** The variables with their meaning and defaults, for the reference in `docs/` and for `--help`. */
+export const variables: Readonly<Record<string, TSchema & { description?: string; default?: unknown }>> =
+  Variables.properties;
+
+/**
+ * Reads the environment into a frozen, typed value, and reports every problem at once.
+ * @throws ConfigError
+ */
+export function readConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const problems: string[] = [];
+  const values: Record<string, unknown> = {};
+  for (const [name, schema] of Object.entries(variables)) {
+    const text = env[name];
+    const value = text === undefined || text === '' ? schema.default : convert(text, schema);
+    if (value === undefined) problems.push(`${name} is missing: ${schema.description}`);
+    else if (!Compile(schema).Check(value))
+      problems.push(`${name}=${shown(name, text)} is not ${expected(schema)}`);
+    values[name] = value;
+  }
+  const key = (name: 'MASTER_KEY' | 'HMAC_KEY'): Buffer => {
+    const bytes = Buffer.from(String(values[name] ?? ''), 'base64');
+    if (values[name] !== undefined && bytes.length !== 32) {
+      problems.push(`${name} must be the base64 of 32 bytes; make one with: openssl rand -base64 32`);
+    }
+    return bytes;
+  };
+  const MASTER_KEY = key('MASTER_KEY');
+  const HMAC_KEY = key('HMAC_KEY');
+  const TOKEN_KEYS = tokenKeys(values.TOKEN_KEYS, problems);
+  if (problems.length > 0) throw new ConfigError(problems);
+
+  const known = values as Values;
+  return Object.freeze({
+    ...known,
+    MASTER_KEY,
+    HMAC_KEY,
+    TOKEN_KEYS,
+    CORS_ORIGINS: known.CORS_ORIGINS.split(',')
+      .map((origin) => origin.trim())
+      .filter(Boolean),
+    INSTANCE_ID:
+      known.INSTANCE_ID ||
+      `${hostname()
+        .replace(/[^A-Za-z0-9_.-]/g, '-')
+        .slice(0, 60)}-${randomBytes(4).toString('hex')}`,
+  });
+}
+
+function tokenKeys(value: unknown, problems: string[]): Config['TOKEN_KEYS'] {
+  if (typeof value !== 'string') return [];
+  return value.split(',').map((part) => {
+    const [kid = '', der = ''] = part.trim().split(':');
+    const bytes = Buffer.from(der, 'base64');
+    if (!/^[A-Za-z0-9_-]{1,64}$/.test(kid) || bytes.length < 40) {
+      problems.push(
+        'TOKEN_KEYS must be kid:base64 pairs; make a key with: openssl genpkey -algorithm ed25519 -outform DER | base64 -w0',
+      );
+    }
+    return { kid, der: bytes };
+  });
+}
+
+function convert(text: string, schema: TSchema): unknown {
+  const type = 'type' in schema ? schema.type : undefined;
+  if (type === 'integer' || type === 'number') return text.trim() === '' ? text : Number(text);
+  if (type === 'boolean')
+    return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text;
+  return text;
+}
+
+/** Values of secrets are never shown. */
+function shown(name: string, text: string | undefined): string {
+  return /KEY|URL/.test(name) ? '…' : (text ?? '');
+}
+
+function expected(schema: TSchema & { description?: string }): string {
+  const rule = schema as {
+    enum?: unknown[];
+    minimum?: number;
+    maximum?: number;
+    pattern?: string;
+    type?: string;
+  };
+  if (rule.enum) return `one of ${rule.enum.join(', ')}`;
+  if (rule.pattern) return `of the form ${rule.pattern} (${schema.description})`;
+  if (rule.minimum !== undefined)
+    return `${rule.type === 'integer' ? 'a whole number' : 'a number'} from ${rule.minimum} to ${rule.maximum}`;
+  return `a ${rule.type} (${schema.description})`;
+}

@@ -1,0 +1,75 @@
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { describe, expect, it } from 'vitest';
+import { ConfigError, readConfig } from '../src/config.ts';
+
+const secrets = {
+  MASTER_KEY: randomBytes(32).toString('base64'),
+  HMAC_KEY: randomBytes(32).toString('base64'),
+  TOKEN_KEYS: `k1:${generateKeyPairSync('ed25519').privateKey.export({ format: 'der', type: 'pkcs8' }).toString('base64')}`,
+};
+const env = {
+  REDIS_URL: 'redis://127.0.0.1:6379',
+  DATABASE_URL: 'postgres://u:secret@127.0.0.1/m',
+  ...secrets,
+};
+
+function problemsOf(variables: Record<string, string | undefined>): readonly string[] {
+  try {
+    readConfig(variables);
+  } catch (error) {
+    if (error instanceof ConfigError) return error.problems;
+    throw error;
+  }
+  return [];
+}
+
+describe('configuration', () => {
+  it('takes the defaults for what the environment leaves out', () => {
+    const config = readConfig(env);
+    expect(config.PARTITIONS).toBe(16);
+    expect(config.DURABILITY).toBe('memory');
+    expect(config.TOKEN_KEYS.map(({ kid }) => kid)).toEqual(['k1']);
+    expect(config.CORS_ORIGINS).toEqual([]);
+  });
+
+  it('reads numbers, switches and lists', () => {
+    const config = readConfig({
+      ...env,
+      PORT: '0',
+      TRUST_PROXY: 'true',
+      CORS_ORIGINS: 'https://a.example, https://b.example',
+    });
+    expect(config.PORT).toBe(0);
+    expect(config.TRUST_PROXY).toBe(true);
+    expect(config.CORS_ORIGINS).toEqual(['https://a.example', 'https://b.example']);
+  });
+
+  it('cannot be changed once read', () => {
+    expect(Object.isFrozen(readConfig(env))).toBe(true);
+  });
+
+  it('reports every problem at once', () => {
+    const problems = problemsOf({
+      ...env,
+      REDIS_URL: undefined,
+      PORT: 'eighty',
+      DURABILITY: 'eternal',
+      HMAC_KEY: 'short',
+    });
+    expect(problems).toHaveLength(4);
+    expect(problems.join('\n')).toMatch(
+      /REDIS_URL is missing[\s\S]*PORT=eighty[\s\S]*DURABILITY=eternal[\s\S]*HMAC_KEY/,
+    );
+  });
+
+  it('shows no secret in a problem', () => {
+    const problems = problemsOf({ ...env, DATABASE_URL: 'mysql://root:hunter2@db', MASTER_KEY: 'hunter2' });
+    expect(problems).toHaveLength(2);
+    expect(problems.join('\n')).not.toContain('hunter2');
+  });
+
+  it('gives each process without INSTANCE_ID a name of its own', () => {
+    expect(readConfig(env).INSTANCE_ID).not.toBe(readConfig(env).INSTANCE_ID);
+    expect(readConfig({ ...env, INSTANCE_ID: 'pod-1' }).INSTANCE_ID).toBe('pod-1');
+  });
+});
