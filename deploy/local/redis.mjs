@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { findExecutable } from './executables.mjs';
 import { freePort, portIsFree } from './free-port.mjs';
 import { numberIn, readRecord, writeRecord } from './records.mjs';
+import { redisInDocker } from './redis-docker.mjs';
 import { lastLines, spawnServer, stopLeftover } from './server-process.mjs';
 
 /** @typedef {import('./server-process.mjs').Server} Server */
@@ -12,7 +13,8 @@ import { lastLines, spawnServer, stopLeftover } from './server-process.mjs';
 const START_TIMEOUT_MS = 60_000;
 
 /**
- * Starts `redis-server` or `valkey-server` from PATH on 127.0.0.1, with an append-only file and no eviction.
+ * Starts `redis-server` or `valkey-server` from PATH, else Redis in Docker, on 127.0.0.1, with an append-only
+ * file and no eviction.
  * Started again in the same folder it finds its data. What an earlier start left running there is stopped first.
  * @param {object} options
  * @param {string} options.dir made when missing
@@ -25,29 +27,30 @@ const START_TIMEOUT_MS = 60_000;
 export async function startRedis({ dir, port, appendfsync = 'everysec', appendonly = 'yes', extra = [] }) {
   const folder = resolve(dir);
   mkdirSync(folder, { recursive: true });
-  const command = findExecutable(['redis-server', 'valkey-server']);
-  if (command === undefined) throw new Error('neither redis-server nor valkey-server is on the PATH');
-
   const record = join(folder, 'server.json');
   const last = readRecord(record);
   const log = join(folder, 'redis.log');
-  // Its title is "redis-server 127.0.0.1:6379": it rewrites its arguments.
   const lastPort = numberIn(last, 'port');
   await stopLeftover(
     numberIn(last, 'pid'),
+    // Its title is "redis-server 127.0.0.1:6379": it rewrites its arguments.
     (line) => /(redis|valkey)-server/.test(line) && line.includes(`:${lastPort}`),
     'SIGTERM',
   );
 
   const chosen =
     port ?? (lastPort !== undefined && (await portIsFree(lastPort)) ? lastPort : await freePort());
+  const settings = [
+    ['--appendonly', appendonly, '--appendfsync', appendfsync, '--save', ''],
+    ['--maxmemory-policy', 'noeviction', '--loglevel', 'notice', ...extra],
+  ].flat();
+  const local = findExecutable(['redis-server', 'valkey-server']);
+  const docker = local === undefined ? redisInDocker({ folder, port: chosen, settings }) : undefined;
+  docker?.remove();
+  const own = ['--port', String(chosen), '--bind', '127.0.0.1', '--dir', folder, '--daemonize', 'no'];
   const server = spawnServer({
-    command,
-    args: [
-      ['--port', String(chosen), '--bind', '127.0.0.1', '--dir', folder, '--daemonize', 'no'],
-      ['--appendonly', appendonly, '--appendfsync', appendfsync, '--save', ''],
-      ['--maxmemory-policy', 'noeviction', '--loglevel', 'notice', ...extra],
-    ].flat(),
+    command: local ?? docker?.command ?? '',
+    args: docker?.args ?? [...own, ...settings],
     stopSignal: 'TERM',
     log,
     cwd: folder,
@@ -55,7 +58,7 @@ export async function startRedis({ dir, port, appendfsync = 'everysec', appendon
   writeRecord(record, { pid: server.pid, port: chosen });
 
   const deadline = Date.now() + START_TIMEOUT_MS;
-  while (!(await answersPing(chosen, server.pid))) {
+  while (!(await answersPing(chosen, docker ? 1 : server.pid))) {
     if (server.hasExited()) {
       throw new Error(`Redis did not start (${await server.exited}): ${lastLines(log, 3)}`);
     }
@@ -65,7 +68,11 @@ export async function startRedis({ dir, port, appendfsync = 'everysec', appendon
     }
     await sleep(10);
   }
-  const { pid, exited, stop, kill } = server;
+  const { pid, exited, stop } = server;
+  const kill = async () => {
+    docker?.remove();
+    await server.kill();
+  };
   return { url: `redis://127.0.0.1:${chosen}`, port: chosen, pid, dir: folder, log, exited, stop, kill };
 }
 

@@ -1,6 +1,6 @@
-// A server as a child process that Ctrl-C does not reach, and that does not outlive us.
-import { spawn } from 'node:child_process';
-import { closeSync, openSync, readFileSync } from 'node:fs';
+// A server as a child process that Ctrl-C does not reach: it must live until the roles have drained.
+import { readFileSync } from 'node:fs';
+import { spawnTethered } from './lifeline.mjs';
 import { childrenOf, commandLine, isAlive, waitUntilGone } from './processes.mjs';
 
 /**
@@ -15,12 +15,9 @@ import { childrenOf, commandLine, isAlive, waitUntilGone } from './processes.mjs
  * @property {() => Promise<void>} kill SIGKILL; waits until it and its children are gone
  */
 
-// The subshell holds the read end of a pipe whose write end is ours. When we end without a farewell
-// (SIGKILL, a crash) it reads end-of-file and stops the server. Forked twice, so that the server never
-// sees it as a child of its own: Postgres takes the end of an unknown child for a crash.
-const LIFELINE = `signal=$1; shift
-( ( read -r line <&3 || kill -s "$signal" $$ ) </dev/null >/dev/null 2>&1 & )
-exec "$@" 3<&-`;
+/** @typedef {{ pid: number, exited: Promise<string>, hasExited: () => boolean, stop: () => Promise<void>, kill: () => Promise<void> }} ServerProcess */
+
+const STOP_TIMEOUT_MS = 30_000;
 
 /**
  * @param {object} options
@@ -30,60 +27,33 @@ exec "$@" 3<&-`;
  * @param {string} options.log
  * @param {string} options.cwd
  * @param {{ uid: number, gid: number } | undefined} [options.user]
- * @returns {{ pid: number, exited: Promise<string>, hasExited: () => boolean, stop: () => Promise<void>, kill: () => Promise<void> }}
+ * @returns {ServerProcess}
  */
-export function spawnServer({ command, args, stopSignal, log, cwd, user }) {
-  const output = openSync(log, 'a', 0o600);
-  const child = spawn('/bin/sh', ['-c', LIFELINE, 'sh', stopSignal, command, ...args], {
-    cwd,
-    // A session of its own: the terminal's Ctrl-C must not stop a server before the roles have drained.
-    detached: true,
-    stdio: ['ignore', output, output, 'pipe'],
+export function spawnServer({ stopSignal, ...options }) {
+  const child = spawnTethered({
+    ...options,
+    lastSignal: stopSignal,
     env: serverEnvironment(),
-    ...user,
+    detached: true,
   });
-  closeSync(output);
-  const lifeline = /** @type {import('node:stream').Writable & { unref?: () => void }} */ (child.stdio[3]);
-  lifeline.on('error', () => {});
-  lifeline.unref?.();
-  child.unref();
-
-  let gone = false;
-  /** @type {Promise<string>} */
-  const exited = new Promise((resolve) => {
-    /** @param {string} how */
-    const end = (how) => {
-      gone = true;
-      lifeline.end('\n'); // the farewell: its pid may be another's soon
-      resolve(how);
-    };
-    child.once('error', (error) => end(error.message));
-    child.once('exit', (code, signal) => end(signal ? `killed by ${signal}` : `exit code ${code}`));
-  });
-
-  const pid = child.pid ?? -1;
-  /** @param {NodeJS.Signals} signal */
-  const send = (signal) => {
-    if (!gone && pid > 0) child.kill(signal);
-  };
+  child.keepUsAlive(false); // a script that forgets its servers ends all the same, and they with it
   return {
-    pid,
-    exited,
-    hasExited: () => gone,
+    pid: child.pid,
+    exited: child.exited,
+    hasExited: child.hasExited,
     async stop() {
-      send(`SIG${stopSignal}`);
-      send('SIGCONT'); // a stopped process (a fault test's) would never see the signal
-      child.ref();
-      const late = setTimeout(() => send('SIGKILL'), 30_000);
-      late.unref();
-      await exited;
+      child.keepUsAlive(true);
+      child.signal(`SIG${stopSignal}`);
+      child.signal('SIGCONT'); // one that a test has stopped would never see the signal
+      const late = setTimeout(() => child.signal('SIGKILL'), STOP_TIMEOUT_MS);
+      await child.exited;
       clearTimeout(late);
     },
     async kill() {
-      const children = gone ? [] : childrenOf(pid);
-      send('SIGKILL');
-      child.ref();
-      await exited;
+      const children = child.hasExited() ? [] : childrenOf(child.pid);
+      child.keepUsAlive(true);
+      child.signal('SIGKILL');
+      await child.exited;
       await waitUntilGone(children, 10_000);
     },
   };
@@ -121,7 +91,7 @@ export function lastLines(log, lines = 1) {
 function serverEnvironment() {
   /** @type {Record<string, string>} */
   const environment = { LC_ALL: 'C' };
-  for (const name of ['PATH', 'HOME', 'TZ', 'TMPDIR']) {
+  for (const name of ['PATH', 'HOME', 'TZ', 'TMPDIR', 'DOCKER_HOST', 'DOCKER_CONTEXT', 'DOCKER_CONFIG']) {
     const value = process.env[name];
     if (value !== undefined) environment[name] = value;
   }
