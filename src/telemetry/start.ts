@@ -37,6 +37,7 @@ export type Tracing = {
 const EXPORT_TIMEOUT_MS = 2_000;
 const SHUTDOWN_TIMEOUT_MS = 3_000;
 const QUEUE_SPANS = 4_096;
+const BATCHES = 8;
 const LOG_EVERY_MS = 60_000;
 
 /**
@@ -93,9 +94,14 @@ function batchesTo(endpoint: string): BatchSpanProcessor {
   const url = new URL(endpoint);
   if (!url.pathname.endsWith('/v1/traces')) url.pathname = `${url.pathname.replace(/\/+$/, '')}/v1/traces`;
   return new BatchSpanProcessor({
-    exporter: new OTLPTraceExporter({ url: url.href, timeoutMillis: EXPORT_TIMEOUT_MS, concurrencyLimit: 4 }),
+    // A shutdown sends the whole queue at once; with fewer slots the rest would be dropped there.
+    exporter: new OTLPTraceExporter({
+      url: url.href,
+      timeoutMillis: EXPORT_TIMEOUT_MS,
+      concurrencyLimit: BATCHES + 1,
+    }),
     maxQueueSize: QUEUE_SPANS,
-    maxExportBatchSize: 512,
+    maxExportBatchSize: QUEUE_SPANS / BATCHES,
     scheduledDelayMillis: 1_000,
     exportTimeoutMillis: EXPORT_TIMEOUT_MS + 500,
   });
