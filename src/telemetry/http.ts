@@ -34,9 +34,10 @@ export function httpTelemetry(metrics: HttpMetrics): FastifyPluginCallback {
     app.addHook('onRequest', (request, reply, done) => {
       context.with(observeRequest(request, reply, metrics).context, done);
     });
-    // Reading a body goes on in the socket's context, so ours is entered again behind it …
+    // Any hook in between that goes on from a callback of its own (a pool's, a socket's) leaves our context, so
+    // it is entered again before the handler …
     app.addHook('preValidation', (request, _reply, done) => within(request, done));
-    // … and before an error handler, which a body that can't be parsed reaches without preValidation.
+    // … and before the error handler, which a body that can't be parsed reaches without preValidation.
     app.addHook('onError', (request, _reply, error, done) => {
       const observed = (request as ObservedRequest)[kObserved];
       if (observed !== null) observed.error = error;
