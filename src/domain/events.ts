@@ -74,6 +74,10 @@ export function createCodec(types: Readonly<Record<string, Definition>>) {
     return { definition, validator };
   };
   return {
+    /** Whether this code knows the type; a newer schema of it may still be beyond it. */
+    knows(type: string): boolean {
+      return validators.has(type);
+    },
     /** Throws `EventDecodeError` if `data` is not what the type promises: a bug of the caller. */
     check(type: string, data: unknown): number {
       const { definition, validator } = defined(type);

@@ -1,4 +1,5 @@
 import { type Static, Type } from 'typebox';
+import { Compile } from 'typebox/compile';
 import { accept, type Decision, type Fold } from './decision.ts';
 
 /** Name of the job type that carries an export out. Stored: an identifier for life. */
@@ -30,6 +31,25 @@ export const ExportResult = Type.Object({
   sha256: Type.String({ pattern: '^[0-9a-f]{64}$', maxLength: 64 }),
 });
 export type ExportResult = Static<typeof ExportResult>;
+
+/** What the export's job says while it runs: the `detail` of its `JobProgressed`. */
+export const ExportProgress = Type.Object({
+  rows: Type.Integer({ minimum: 0 }),
+  bytes: Type.Integer({ minimum: 0 }),
+});
+export type ExportProgress = Static<typeof ExportProgress>;
+
+const resultValidator = Compile(ExportResult);
+const progressValidator = Compile(ExportProgress);
+
+/** A job's events hold results and details of any type; these tell an export's. */
+export function isExportResult(value: unknown): value is ExportResult {
+  return resultValidator.Check(value);
+}
+
+export function isExportProgress(value: unknown): value is ExportProgress {
+  return progressValidator.Check(value);
+}
 
 /** What the export's job is given; all else is in the `ExportRequested` of that export. */
 export const ExportPayload = Type.Object({ exportId: Type.String({ maxLength: 80 }) });
