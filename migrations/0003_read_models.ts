@@ -19,7 +19,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       queue text NOT NULL,
       status text NOT NULL,
       attempts int NOT NULL,
-      progress real NOT NULL,
+      progress double precision NOT NULL,
       result text,
       error text,
       trace_id text,
@@ -27,16 +27,17 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       created_at timestamptz NOT NULL,
       started_at timestamptz,
       finished_at timestamptz
-    );
+    ) WITH (fillfactor = 80);
+    CREATE INDEX jobs_v1_newest ON jobs_v1 (created_at DESC, id DESC);
     CREATE INDEX jobs_v1_owner ON jobs_v1 (owner, created_at DESC, id DESC);
 
     CREATE TABLE exports_v1 (
       id text COLLATE "C" PRIMARY KEY,
       owner text COLLATE "C",
-      dataset text NOT NULL,
-      format text NOT NULL,
+      dataset text,
+      format text,
       status text NOT NULL,
-      progress real NOT NULL,
+      progress double precision NOT NULL,
       attempts int NOT NULL,
       row_count bigint NOT NULL,
       bytes bigint NOT NULL,
@@ -49,7 +50,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       created_at timestamptz NOT NULL,
       started_at timestamptz,
       finished_at timestamptz
-    );
+    ) WITH (fillfactor = 80);
+    CREATE INDEX exports_v1_newest ON exports_v1 (created_at DESC, id DESC);
     CREATE INDEX exports_v1_owner ON exports_v1 (owner, created_at DESC, id DESC);
 
     -- Events that a projection could not apply, and all later ones of the same row.
