@@ -3,7 +3,7 @@ import type { Kysely } from 'kysely';
 import { inject } from 'vitest';
 import type { PeopleTables } from '../../src/access/tables.ts';
 import { openDatabase } from '../../src/eventstore/postgres.ts';
-import type { LedgerTables } from '../../src/eventstore/tables.ts';
+import type { Database } from '../../src/projections/database.ts';
 import { createDatabase, databaseUrl, dropDatabase, randomName } from './databases.ts';
 
 export type World = {
@@ -12,7 +12,7 @@ export type World = {
   readonly databaseUrl: string;
   /** Of every Redis key; shared with no other world. */
   readonly prefix: string;
-  readonly db: Kysely<LedgerTables & PeopleTables>;
+  readonly db: Kysely<Database & PeopleTables>;
   /** Closes `db` and removes the database and the keys. */
   dispose(): Promise<void>;
 };
@@ -31,7 +31,7 @@ export async function createWorld(servers: { redisUrl?: string } = {}): Promise<
   const name = randomName('world');
   await createDatabase(serverUrl, name, inject('template'));
   const url = databaseUrl(serverUrl, name);
-  const db = openDatabase<LedgerTables & PeopleTables>({ url, max: 5, applicationName: 'test' });
+  const db = openDatabase<Database & PeopleTables>({ url, max: 5, applicationName: 'test' });
   return {
     redisUrl,
     databaseUrl: url,

@@ -1,0 +1,68 @@
+import { type Generated, type Kysely, sql, type Transaction } from 'kysely';
+import type { RawEvent } from '../domain/event.ts';
+import type { Position } from '../domain/position.ts';
+import type { Database } from './database.ts';
+
+export type ParkedEventsTable = {
+  group_name: string;
+  partition: number;
+  seq: number;
+  epoch: number;
+  row_key: string;
+  error: string;
+  parked_at: Generated<Date>;
+};
+
+/** An event that a projection left out, and why. Its data stays in the ledger. */
+export type ParkedEvent = { readonly event: RawEvent; readonly rowKey: string; readonly error: string };
+
+/** Of these rows, the ones that have parked events: nothing later may be applied to them. */
+export async function parkedKeys(
+  db: Kysely<Database>,
+  group: string,
+  keys: readonly string[],
+): Promise<Set<string>> {
+  const found = await db
+    .selectFrom('parked_events')
+    .select('row_key')
+    .distinct()
+    .where('group_name', '=', group)
+    .where('row_key', '=', sql<string>`ANY(${keys}::text[])`)
+    .execute();
+  return new Set(found.map((row) => row.row_key));
+}
+
+/** Records events as parked. At most a batch of them. */
+export async function parkEvents(
+  trx: Transaction<Database>,
+  group: string,
+  parked: readonly ParkedEvent[],
+): Promise<void> {
+  if (parked.length === 0) return;
+  const rows = parked.map(({ event, rowKey, error }) => ({
+    group_name: group,
+    partition: event.partition,
+    seq: event.seq,
+    epoch: event.epoch,
+    row_key: rowKey,
+    error: storable(error).slice(0, 1000),
+  }));
+  await trx.insertInto('parked_events').values(rows).execute();
+}
+
+/** Whether the event at a position, epoch left aside, was parked by the group. */
+export async function isParked(db: Kysely<Database>, group: string, position: Position): Promise<boolean> {
+  const row = await db
+    .selectFrom('parked_events')
+    .select('seq')
+    .where('group_name', '=', group)
+    .where('partition', '=', position.partition)
+    .where('seq', '=', position.seq)
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
+/** What an error quotes may be the very thing that Postgres can't hold. */
+function storable(text: string): string {
+  return text.replaceAll('\0', '').toWellFormed();
+}
