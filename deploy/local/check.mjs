@@ -12,6 +12,7 @@ await runCommand(async () => {
     );
     return 0;
   }
+  process.env.TEST_SERVERS = 'none';
   const toolchain = await setUp({ redis: false });
   return runTools(toolchain, [types, lint, tests(['test/architecture.test.ts'])]);
 });

@@ -80,10 +80,10 @@ export function removePlace(folder) {
 
 /**
  * @param {User | undefined} user
+ * @param {string} [native] where the packages have them
  * @returns {string} a folder with bin/, lib/ and share/ that the user can run
  */
-export function postgresBinaries(user) {
-  const native = packagedBinaries();
+export function postgresBinaries(user, native = packagedBinaries()) {
   if (user === undefined || canRun(native, user)) return native;
   const version = createHash('sha256')
     .update(native)

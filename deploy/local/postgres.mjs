@@ -49,8 +49,8 @@ export async function startPostgres({ dir, port, database = 'millrace', extra = 
   // What is left of a killed server. Its pid may be another process by now, which Postgres would take for a server.
   rmSync(join(dataDir, 'postmaster.pid'), { force: true });
   const password = passwordOf(folder);
-  if (!existsSync(dataDir)) await initialise({ binaries, place, dataDir, user, password });
-  await ensureDatabase({ binaries, folder, dataDir, user, database });
+  if (!existsSync(dataDir)) await initialise({ binaries, place, dataDir, user, password, extra });
+  await ensureDatabase({ binaries, dataDir, user, database });
 
   const last = numberIn(readRecord(record), 'port');
   const chosen = port ?? (last !== undefined && (await portIsFree(last)) ? last : await freePort());
@@ -113,9 +113,10 @@ export async function removePostgres(dir) {
 }
 
 /**
- * @param {{ binaries: string, place: string, dataDir: string, user: User | undefined, password: string }} where
+ * @param {{ binaries: string, place: string, dataDir: string, user: User | undefined, password: string,
+ *   extra: readonly string[] }} where
  */
-async function initialise({ binaries, place, dataDir, user, password }) {
+async function initialise({ binaries, place, dataDir, user, password, extra }) {
   // In a draft, then renamed: a first start that is interrupted leaves no half of a database behind.
   const draft = `${dataDir}.new`;
   rmSync(draft, { recursive: true, force: true });
@@ -130,6 +131,7 @@ async function initialise({ binaries, place, dataDir, user, password }) {
     ['-D', draft, '-U', OWNER, '--auth=scram-sha-256', `--pwfile=${passwordFile}`],
     // The same order of strings on every system: libc's locales differ.
     ['--encoding=UTF8', '--locale=C', '--locale-provider=builtin', '--builtin-locale=C.UTF-8'],
+    extra.includes('fsync=off') ? ['--no-sync'] : [],
   ];
   await run(join(binaries, 'bin', 'initdb'), flags.flat(), user, 'Postgres could not make its data folder');
   rmSync(passwordFile, { force: true });
@@ -138,10 +140,10 @@ async function initialise({ binaries, place, dataDir, user, password }) {
 
 /**
  * In single-user mode, before the server runs: needs no client.
- * @param {{ binaries: string, folder: string, dataDir: string, user: User | undefined, database: string }} where
+ * @param {{ binaries: string, dataDir: string, user: User | undefined, database: string }} where
  */
-async function ensureDatabase({ binaries, folder, dataDir, user, database }) {
-  const record = join(folder, 'databases.json');
+async function ensureDatabase({ binaries, dataDir, user, database }) {
+  const record = join(dataDir, 'millrace-databases.json'); // with the data, as it is true of no other
   const known = readRecord(record);
   if (known[database] === true) return;
   const failed = `Postgres could not make the database ${database}`;

@@ -78,16 +78,20 @@ async function start(options) {
  * @param {AbortSignal} signal
  */
 async function bringUp(options, toolchain, parts, signal) {
-  const [redisUrl, databaseUrl] = await Promise.all([
-    options.redisUrl ??
-      step('Redis started', () => startRedis({ dir: files.redis })).then(
-        (server) => parts.addServer('Redis', server).url,
-      ),
-    options.databaseUrl ??
-      step('Postgres started', () => startPostgres({ dir: files.postgres })).then(
-        (server) => parts.addServer('Postgres', server).url,
-      ),
+  const [redis, postgres] = await together([
+    options.redisUrl === undefined
+      ? step('Redis started', () => startRedis({ dir: files.redis })).then((server) =>
+          parts.addServer('Redis', server),
+        )
+      : undefined,
+    options.databaseUrl === undefined
+      ? step('Postgres started', () => startPostgres({ dir: files.postgres })).then((server) =>
+          parts.addServer('Postgres', server),
+        )
+      : undefined,
   ]);
+  const redisUrl = options.redisUrl ?? redis?.url ?? '';
+  const databaseUrl = options.databaseUrl ?? postgres?.url ?? '';
   signal.throwIfAborted();
 
   const { id } = readInstallation();
@@ -100,6 +104,7 @@ async function bringUp(options, toolchain, parts, signal) {
     ...setVariables(),
     REDIS_URL: redisUrl,
     DATABASE_URL: databaseUrl,
+    MANAGEMENT_HOST: '127.0.0.1', // where we ask whether they are ready
     HOST: options.host,
     PORT: String(port),
   };
@@ -123,6 +128,8 @@ async function bringUp(options, toolchain, parts, signal) {
     redisUrl,
     databaseUrl,
     apiUrl,
+    ...(redis && { redisData: redis.dir }),
+    ...(postgres && { postgresData: postgres.dataDir }),
     roles: Object.fromEntries(
       roles.map(({ name, pid, managementUrl, log }) => [name, { pid, managementUrl, log }]),
     ),
@@ -170,6 +177,16 @@ async function proveIt(toolchain, environment, apiUrl, signal) {
     // What is wrong is best looked at while it runs; the next start tries again.
     say(`The first job failed: ${/** @type {Error} */ (error).message}`);
   }
+}
+
+/**
+ * As Promise.all, but settled as a whole: when one fails, the other must not go on starting behind our back.
+ * @template {readonly unknown[]} T
+ * @param {[...T]} work
+ */
+async function together(work) {
+  await Promise.allSettled(work);
+  return Promise.all(work);
 }
 
 /** @param {Supervisor} parts */
