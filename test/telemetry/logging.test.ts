@@ -94,6 +94,7 @@ describe('a secret never shows', () => {
     ['in the message of an error', (l) => l.error(new Error(`Bearer ${SECRET} is refused`))],
     ['in a query', (l) => l.info({ url: `/v1/feed?from=1&ticket=${SECRET}` })],
     ['as one of our API keys', (l) => l.info(`key mill_live_01abc_${SECRET.replaceAll('-', '_')} used`)],
+    ['as a JWT', (l) => l.info('eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJzdGFwbGUifQ.' + SECRET)],
     ['in a body that is JSON', (l) => l.info({ body: JSON.stringify({ password: SECRET }) })],
     [
       'in a request',
@@ -111,6 +112,33 @@ describe('a secret never shows', () => {
       l.info({ email: 'ann@example.org', to: 'ann@example.org' }, 'sent to ann@example.org'),
     );
     expect(line).not.toContain('ann');
+  });
+});
+
+describe('redaction', () => {
+  it('leaves paths and versions alone', () => {
+    const path = '/srv/node_modules/.store/@scope+pkg@1.2.3/index.js';
+    expect(parsed((logger) => logger.info(path)).msg).toBe(path);
+  });
+
+  it.each([
+    'eyJ-',
+    'eyJaaaaaaaa.',
+    'a',
+    'a@',
+    'a.',
+    '://a:',
+    '"password":"',
+    'Bearer ',
+    '?token=',
+    'mill_a_',
+    '\\"',
+    '[',
+  ])('of a megabyte made of %j takes no time', (piece) => {
+    const text = piece.repeat(1_000_000 / piece.length);
+    const started = performance.now();
+    logged((logger) => logger.info({ text }, 'hostile'));
+    expect(performance.now() - started).toBeLessThan(1_000);
   });
 });
 
