@@ -94,7 +94,7 @@ describe('a secret never shows', () => {
     ['in the message of an error', (l) => l.error(new Error(`Bearer ${SECRET} is refused`))],
     ['in a query', (l) => l.info({ url: `/v1/feed?from=1&ticket=${SECRET}` })],
     ['as one of our API keys', (l) => l.info(`key mill_live_01abc_${SECRET.replaceAll('-', '_')} used`)],
-    ['as a JWT', (l) => l.info('eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJzdGFwbGUifQ.' + SECRET)],
+    ['as a JWT', (l) => l.info(`eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJzdGFwbGUifQ.${SECRET}`)],
     ['in a body that is JSON', (l) => l.info({ body: JSON.stringify({ password: SECRET }) })],
     [
       'in a request',
