@@ -17,7 +17,7 @@ export const CLI = join(ROOT, 'src', 'cli', 'main.ts');
  */
 export function runCli(toolchain, environment, args, input = '') {
   return new Promise((resolve, reject) => {
-    const env = { ...environmentWith(toolchain), ...environment };
+    const env = environmentWith(toolchain, environment);
     const child = spawn(toolchain.node, [CLI, ...args], { cwd: ROOT, env });
     let output = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (data) => (output += data));

@@ -11,13 +11,12 @@ import { setUp } from './set-up.mjs';
 
 await runCommand(async () => {
   const toolchain = await setUp({ redis: false, quiet: true });
-  const { redisUrl, databaseUrl, apiUrl } = readInstallation();
+  const { redisUrl, databaseUrl } = readInstallation();
   const known = {
     ...readSecrets(files.environment),
     BLOB_DIR: files.blobs,
     ...(redisUrl && { REDIS_URL: redisUrl }),
     ...(databaseUrl && { DATABASE_URL: databaseUrl }),
-    ...(apiUrl && { API_URL: apiUrl }),
   };
   const environment = { ...known, ...process.env };
   const exitCode = await withNode24(toolchain, [CLI, ...process.argv.slice(2)], environment);

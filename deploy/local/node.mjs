@@ -41,10 +41,11 @@ export function findToolchain() {
 /**
  * The environment for children, in which `node` and `npm` are the toolchain's.
  * @param {Toolchain} toolchain
+ * @param {NodeJS.ProcessEnv} [base]
  * @returns {NodeJS.ProcessEnv}
  */
-export function environmentWith(toolchain) {
-  const outer = Object.entries(process.env).filter(
+export function environmentWith(toolchain, base = process.env) {
+  const outer = Object.entries(base).filter(
     // What an outer npm says of itself and of its own Node is wrong for the inner one.
     ([name]) =>
       !/^npm_(lifecycle|package|execpath|node_execpath|command)/.test(name) &&
@@ -52,7 +53,7 @@ export function environmentWith(toolchain) {
         name,
       ),
   );
-  const path = [dirname(toolchain.node), process.env.PATH].filter(Boolean).join(delimiter);
+  const path = [dirname(toolchain.node), base.PATH].filter(Boolean).join(delimiter);
   return { ...Object.fromEntries(outer), PATH: path, NODE: toolchain.node };
 }
 
@@ -60,13 +61,13 @@ export function environmentWith(toolchain) {
  * Runs a script under that Node with our own input and output, and passes signals on.
  * @param {Toolchain} toolchain
  * @param {readonly string[]} argv the script and its arguments
- * @param {NodeJS.ProcessEnv} [environment]
+ * @param {NodeJS.ProcessEnv} environment
  * @param {string} [cwd]
  * @returns {Promise<number>} its exit code
  */
-export function withNode24(toolchain, argv, environment = {}, cwd = process.cwd()) {
+export function withNode24(toolchain, argv, environment, cwd = process.cwd()) {
   return new Promise((resolve, reject) => {
-    const env = { ...environmentWith(toolchain), ...environment };
+    const env = environmentWith(toolchain, environment);
     const child = spawn(toolchain.node, argv, { stdio: 'inherit', env, cwd });
     // The terminal sends Ctrl-C to both: we stay to hand on the exit code. A signal to us alone goes on to it.
     process.on('SIGINT', () => {});

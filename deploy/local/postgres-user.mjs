@@ -51,6 +51,8 @@ export function mayEnter(folder, user) {
  */
 export function placeFor(folder, user) {
   const inside = join(folder, 'cluster');
+  // In two steps: the mode goes for every folder that is made, and `folder` must stay open to the user.
+  mkdirSync(folder, { recursive: true });
   mkdirSync(inside, { recursive: true, mode: 0o700 });
   if (user === undefined) return inside;
   const recorded = recordedPlace(folder);

@@ -85,12 +85,17 @@ async function installByApt() {
  */
 function forbidServices() {
   const kept = `${POLICY}.millrace`;
+  // Ctrl-C reaches apt-get and ends it; we must live on to put the policy back.
+  const stay = () => {};
+  const signals = /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP']);
+  for (const signal of signals) process.on(signal, stay);
   if (existsSync(POLICY) && !readFileSync(POLICY, 'utf8').includes('# millrace')) renameSync(POLICY, kept);
   writeFileSync(POLICY, '#!/bin/sh\n# millrace\nexit 101\n');
   chmodSync(POLICY, 0o755);
   return () => {
     rmSync(POLICY, { force: true });
     if (existsSync(kept)) renameSync(kept, POLICY);
+    for (const signal of signals) process.off(signal, stay);
   };
 }
 

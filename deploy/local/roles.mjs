@@ -44,7 +44,7 @@ export function startRole({ name, toolchain, managementPort, environment }) {
     lastSignal: 'TERM',
     log,
     cwd: ROOT,
-    env: { ...environmentWith(toolchain), ...environment, MANAGEMENT_PORT: String(managementPort) },
+    env: environmentWith(toolchain, { ...environment, MANAGEMENT_PORT: String(managementPort) }),
     detached: false,
   });
   return { name, pid, log, exited, hasExited, signal, managementUrl: `http://127.0.0.1:${managementPort}` };

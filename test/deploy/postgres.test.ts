@@ -21,8 +21,9 @@ function folder(mode = 0o755): string {
   return dir;
 }
 
+/** Quick to make; what is durable is the default's affair, which the first test starts with. */
 async function start(options: Options) {
-  const postgres = await startPostgres(options);
+  const postgres = await startPostgres({ extra: ['fsync=off'], ...options });
   onTestFinished(() => postgres.stop());
   return postgres;
 }
@@ -37,7 +38,10 @@ async function ask(url: string, statement: string): Promise<unknown[]> {
 }
 
 test('a private Postgres answers on a loopback port, with a database and a password of its own', async () => {
-  const postgres = await start({ dir: folder(), database: 'mill' });
+  const dir = folder();
+  const postgres = await start({ dir, database: 'mill', extra: [] });
+  expect(await ask(postgres.url, 'SHOW fsync')).toEqual([{ fsync: 'on' }]);
+  expect(postgres.dataDir.startsWith(dir)).toBe(true);
   expect(await ask(postgres.url, 'SELECT current_database() AS name, 1 + 1 AS two')).toEqual([
     { name: 'mill', two: 2 },
   ]);
@@ -96,8 +100,8 @@ test('a database that is asked for later is made beside the first', async () => 
 });
 
 test('settings of a test reach the server', async () => {
-  const postgres = await start({ dir: folder(), extra: ['fsync=off'] });
-  expect(await ask(postgres.url, 'SHOW fsync')).toEqual([{ fsync: 'off' }]);
+  const postgres = await start({ dir: folder(), extra: ['work_mem=9MB', 'fsync=off'] });
+  expect(await ask(postgres.url, 'SHOW work_mem')).toEqual([{ work_mem: '9MB' }]);
 });
 
 test('a first start that was interrupted is begun again', async () => {
