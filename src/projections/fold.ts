@@ -1,7 +1,7 @@
 import type { RawEvent } from '../domain/event.ts';
 import { type EventCodec, type RecordedEvent, UnknownEventError } from '../domain/events.ts';
 import type { ParkedEvent } from './parked.ts';
-import type { AnyRow, Keying, Projection } from './projection.ts';
+import type { AnyProjection, AnyRow, Keying } from './projection.ts';
 
 /** An event that concerns a row: decoded, or with the reason why it could not be. */
 export type Concern = { readonly raw: RawEvent; readonly key: string } & (
@@ -50,7 +50,7 @@ export type Folded<R extends AnyRow> = {
  * @param blocked keys of rows that have parked events already; those of newly parked ones are added
  */
 export function foldBatch<R extends AnyRow>(
-  projection: Projection<R>,
+  projection: AnyProjection<R>,
   batch: readonly Concern[],
   rows: ReadonlyMap<string, R>,
   blocked: Set<string>,
@@ -68,7 +68,7 @@ export function foldBatch<R extends AnyRow>(
 const BEHIND = 'an earlier event of this row is parked';
 
 function apply<R extends AnyRow>(
-  projection: Projection<R>,
+  projection: AnyProjection<R>,
   concern: Concern,
   rows: ReadonlyMap<string, R>,
   folded: Folded<R>,

@@ -50,14 +50,20 @@ export async function parkEvents(
   await trx.insertInto('parked_events').values(rows).execute();
 }
 
-/** Whether the event at a position, epoch left aside, was parked by the group. */
-export async function isParked(db: Kysely<Database>, group: string, position: Position): Promise<boolean> {
+/** Whether the group parked the event at any of these positions. */
+export async function anyParked(
+  db: Kysely<Database>,
+  group: string,
+  positions: readonly Position[],
+): Promise<boolean> {
+  const partitions = positions.map((position) => position.partition);
+  const seqs = positions.map((position) => position.seq);
   const row = await db
     .selectFrom('parked_events')
     .select('seq')
     .where('group_name', '=', group)
-    .where('partition', '=', position.partition)
-    .where('seq', '=', position.seq)
+    .where(sql<boolean>`(partition, seq) IN (SELECT * FROM unnest(${partitions}::int[], ${seqs}::bigint[]))`)
+    .limit(1)
     .executeTakeFirst();
   return row !== undefined;
 }

@@ -1,6 +1,6 @@
 import type { Selectable } from 'kysely';
 import type { RawEvent, Recorded } from '../domain/event.ts';
-import type { DomainEvent } from '../domain/events.ts';
+import type { DomainEvent, DomainEventType } from '../domain/events.ts';
 import type { ReadModelTables } from './database.ts';
 
 /** Every read model has one row per key, the key being its column `id`. */
@@ -15,25 +15,7 @@ export type TableOf<R extends AnyRow> = string &
 /** SQL types that a read model's columns may have. JSON is `text`: exact, and safe with any string. */
 export type SqlType = 'text' | 'int' | 'bigint' | 'double precision' | 'boolean' | 'timestamptz';
 
-/** Which events concern which rows. */
-export type Keying<E extends DomainEvent = DomainEvent> = {
-  /** Event types that may concern a row; all others are passed over without being decoded. */
-  readonly handles: Readonly<Record<E['type'], true>>;
-  // This and `reduce` are written as methods, whose parameters TypeScript compares both ways: a projection of
-  // some events then is a projection of all. The runner passes on only what `handles` names.
-  /** The row that an event belongs to; undefined: none. */
-  key(event: Recorded<E>): string | undefined;
-  /** The row of an event that can't be decoded. Default: the one named like its stream. */
-  keyOfUndecodable?(raw: RawEvent): string | undefined;
-};
-
-/**
- * A read model's meaning, as data and pure functions; the runner does the I/O.
- *
- * All events of one row must live in one partition: its owner alone reads, folds and writes the row. Time, ids
- * and randomness come from the event and from nowhere else, so that a rebuild yields the same rows.
- */
-export type Projection<R extends AnyRow, E extends DomainEvent = DomainEvent> = Keying<E> & {
+type Folding<R extends AnyRow, E extends DomainEvent> = {
   /** Stored in checkpoints, leases and parked events, together with the version: identifiers for life. */
   readonly name: string;
   /**
@@ -44,9 +26,34 @@ export type Projection<R extends AnyRow, E extends DomainEvent = DomainEvent> = 
   readonly table: TableOf<R>;
   /** Every column of the table; the compiler finds the one that was forgotten. */
   readonly columns: Readonly<Record<keyof R, SqlType>>;
+  // Written as methods, whose parameters TypeScript compares both ways: a projection of some events then is
+  // `AnyProjection`. The runner passes on only what `handles` names.
+  /** The row that an event belongs to; undefined: none. */
+  key(event: Recorded<E>): string | undefined;
+  /** The row of an event that can't be decoded. Default: the one named like its stream. */
+  keyOfUndecodable?(raw: RawEvent): string | undefined;
   /** The row after the event. What it throws parks the event, and the row's later events behind it. */
   reduce(row: R | undefined, event: Recorded<E>): R;
 };
+
+/**
+ * A read model's meaning, as data and pure functions; the runner does the I/O.
+ *
+ * All events of one row must live in one partition: its owner alone reads, folds and writes the row. Time, ids
+ * and randomness come from the event and from nowhere else, so that a rebuild yields the same rows.
+ */
+export type Projection<R extends AnyRow, E extends DomainEvent> = Folding<R, E> & {
+  /** Event types that may concern a row; all others are passed over without being decoded. */
+  readonly handles: Readonly<Record<E['type'], true>>;
+};
+
+/** A projection of whichever events, as the runner sees it. */
+export type AnyProjection<R extends AnyRow = AnyRow> = Folding<R, DomainEvent> & {
+  readonly handles: Readonly<Partial<Record<DomainEventType, true>>>;
+};
+
+/** What tells the row of an event. */
+export type Keying = Pick<AnyProjection, 'handles' | 'key' | 'keyOfUndecodable'>;
 
 /** The name of a projection's group: `projection:jobs@1`. */
 export function groupOf(projection: { readonly name: string; readonly version: number }): string {
