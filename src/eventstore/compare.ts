@@ -1,0 +1,116 @@
+import type { Redis } from 'ioredis';
+import { type Kysely, sql } from 'kysely';
+import { parseMeta } from './meta.ts';
+import type { PartitionKeys } from './partitions.ts';
+import type { LedgerTables } from './tables.ts';
+
+/** Where the ledger or a group stands in a partition: what Redis' log must agree with. */
+type Mark = {
+  readonly partition: number;
+  readonly epoch: number;
+  readonly seq: number;
+  readonly event_id: string | null;
+  /** Null: the ledger's head. */
+  readonly group_name: string | null;
+};
+
+const WHAT_TO_DO =
+  'Commits stay stopped, so that nothing is lost for good: stop Redis, give it back its newest append-only file, and start it again.';
+
+/**
+ * Compares Redis' log with the ledger and with every checkpoint: it must hold the event, not only the seq, at each
+ * of them. Postgres is read first, so that events that are being appended or copied meanwhile do no harm.
+ * @returns what is wrong, in words for an operator; undefined: they agree
+ */
+export async function compareWithLedger(
+  db: Kysely<LedgerTables>,
+  redis: Redis,
+  keys: readonly PartitionKeys[],
+): Promise<string | undefined> {
+  const marks = [...(await ledgerHeads(db, keys.length)), ...(await checkpoints(db))];
+  for (const each of keys) {
+    const log = await readLog(redis, each);
+    if (typeof log === 'string') return log;
+    const own = marks.filter(({ partition }) => partition === each.partition);
+    for (const mark of own) {
+      const problem = await disagreement(db, redis, each, log, mark);
+      if (problem !== undefined) return problem;
+    }
+    const head = own.find(({ group_name }) => group_name === null)?.seq ?? 0;
+    if (log.first > head + 1 || (log.first > head && head > 0)) {
+      return `The ledger ends at event ${head} of partition ${each.partition}, and Redis' log begins at ${log.first}: Postgres was restored from an older state. Commits stay stopped: restore a newer backup of Postgres.`;
+    }
+  }
+  return undefined;
+}
+
+async function readLog(redis: Redis, keys: PartitionKeys): Promise<{ seq: number; first: number } | string> {
+  // In one transaction: events may be appended meanwhile.
+  const replies = await redis
+    .multi()
+    .hmget(keys.meta, 'store', 'partitions', 'epoch', 'recovery', 'seq', 'run', 'evicted')
+    .xrange(keys.log, '-', '+', 'COUNT', 1)
+    .xrevrange(keys.log, '+', '-', 'COUNT', 1)
+    .exec();
+  const meta = parseMeta(replies?.[0]?.[1]);
+  if (!meta) return `Redis has no record of partition ${keys.partition} any more. ${WHAT_TO_DO}`;
+  const first = seqOf(replies?.[1]?.[1]);
+  const last = seqOf(replies?.[2]?.[1]);
+  if (last !== meta.seq) {
+    return `Redis' log of partition ${keys.partition} ends at event ${last}, and its own record says ${meta.seq}: a part of it was removed. ${WHAT_TO_DO}`;
+  }
+  return { seq: meta.seq, first };
+}
+
+async function disagreement(
+  db: Kysely<LedgerTables>,
+  redis: Redis,
+  keys: PartitionKeys,
+  log: { seq: number; first: number },
+  mark: Mark,
+): Promise<string | undefined> {
+  const { partition, epoch, seq, event_id, group_name } = mark;
+  const whose = group_name === null ? 'the ledger' : `what ${group_name} has read`;
+  if (seq > log.seq) {
+    return `Redis holds events up to ${log.seq} of partition ${partition}, ${whose} up to ${seq}: Redis was restored from an older state, or lost writes in a failover. ${WHAT_TO_DO}`;
+  }
+  let found: unknown;
+  if (seq >= log.first) {
+    const id = `${epoch}-${seq}`;
+    found = (await redis.xrange(keys.log, id, id))[0]?.[1][1];
+  } else {
+    // Trimmed, as it should be, after the ledger had it.
+    const row = await db
+      .selectFrom('ledger')
+      .select('event_id')
+      .where('partition', '=', partition)
+      .where('seq', '=', seq)
+      .executeTakeFirst();
+    found = row?.event_id;
+  }
+  if (found === event_id) return undefined;
+  return `Event ${seq} of partition ${partition} is ${found ?? 'missing'} in Redis, and ${event_id} in ${whose}: Redis lost events and has since written others. ${WHAT_TO_DO}`;
+}
+
+async function ledgerHeads(db: Kysely<LedgerTables>, partitions: number): Promise<Mark[]> {
+  const { rows } = await sql<Mark>`
+    SELECT p AS partition, head.epoch, head.seq, head.event_id, NULL AS group_name
+    FROM generate_series(0, ${partitions - 1}::int) AS p
+    CROSS JOIN LATERAL (
+      SELECT epoch, seq, event_id FROM ledger WHERE partition = p ORDER BY seq DESC LIMIT 1
+    ) AS head`.execute(db);
+  return rows;
+}
+
+function checkpoints(db: Kysely<LedgerTables>): Promise<Mark[]> {
+  return db
+    .selectFrom('checkpoints')
+    .select(['partition', 'epoch', 'seq', 'event_id', 'group_name'])
+    .where('seq', '>', 0)
+    .execute();
+}
+
+function seqOf(entries: unknown): number {
+  if (!Array.isArray(entries) || !Array.isArray(entries[0])) return 0;
+  return Number(String(entries[0][0]).split('-')[1]);
+}

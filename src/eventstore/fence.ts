@@ -1,0 +1,108 @@
+import type { Kysely } from 'kysely';
+import type { Connection } from './connections.ts';
+import { type Installation, readInstallation } from './installation.ts';
+import { type Meta, readMetas } from './meta.ts';
+import type { PartitionKeys } from './partitions.ts';
+import { brokenMeta, reconcile } from './reconcile.ts';
+import type { LedgerTables } from './tables.ts';
+
+/** What a commit must name, or the partition refuses it. */
+export type Trusted = { readonly storeId: string; readonly epoch: number; readonly recovery: number };
+
+/** Knows whether Redis and the ledger agree; where they may not, nothing is trusted and commits stop. */
+export type Fence = {
+  /** Undefined: commits to this partition are stopped. */
+  trusted(partition: number): Trusted | undefined;
+  /** Why commits are stopped, for operators; undefined: they are not. */
+  reason(): string | undefined;
+  /** Looks again, and reconciles where Redis is another server than before. Never throws. */
+  refresh(): Promise<void>;
+  close(): void;
+};
+
+export type FenceOptions = {
+  /** A writer: the run ids that it learns are what is compared. */
+  readonly connection: Connection;
+  readonly db: Kysely<LedgerTables>;
+  readonly prefix: string;
+  readonly keys: readonly PartitionKeys[];
+  /** How often every process looks by itself, to see what others adopted or lost. Default 1,000. */
+  readonly intervalMs?: number | undefined;
+};
+
+/** A comparison that failed is not made again for so long: it holds a lock and raises tokens. */
+const COMPARE_AGAIN_MS = 3_000;
+
+/** Closed until the first `refresh` has found all well. */
+export function createFence({ connection, db, prefix, keys, intervalMs = 1_000 }: FenceOptions): Fence {
+  let open: readonly Trusted[] = [];
+  let why: string | undefined = 'Redis has not been compared with the ledger yet';
+  let installation: Installation | undefined;
+  /** The server that this process has found to agree with the ledger. */
+  let agreed: string | undefined;
+  let compareAfter = 0;
+  let looking: Promise<void> | undefined;
+
+  const shut = (reason: string) => {
+    open = [];
+    why = reason;
+    installation = undefined;
+  };
+
+  async function look(): Promise<void> {
+    const runId = connection.runId();
+    if (runId === undefined) return;
+    try {
+      installation ??= await readInstallation(db);
+      let metas = await readMetas(connection.redis, keys);
+      if (installation && brokenMeta(metas, installation) !== undefined) agreed = undefined;
+      if (agreed !== runId || metas.some((meta) => meta?.run !== runId)) {
+        if (performance.now() < compareAfter) return;
+        if (why === undefined) shut('Redis was restarted or replaced, and is being compared with the ledger');
+        const problem = await reconcile(db, connection, prefix, keys, runId);
+        if (problem !== undefined) {
+          compareAfter = performance.now() + COMPARE_AGAIN_MS;
+          shut(problem);
+          return;
+        }
+        agreed = runId;
+        metas = await readMetas(connection.redis, keys);
+      }
+      const found = metas.filter((meta): meta is Meta => meta?.run === runId);
+      if (found.length < keys.length)
+        return shut('Redis was replaced while it was being compared with the ledger');
+      open = found.map(({ store, epoch, recovery }) => ({ storeId: store, epoch, recovery }));
+      why = undefined;
+    } catch (error) {
+      // Nothing is known anew. What was trusted stays so: the commit itself compares once more.
+      if (agreed !== runId) {
+        const said = error instanceof Error ? error.message : String(error);
+        shut(`Redis can't be compared with the ledger yet, so commits are stopped: ${said}`);
+      }
+    }
+  }
+
+  const refresh = () => {
+    looking ??= look().finally(() => {
+      looking = undefined;
+    });
+    return looking;
+  };
+
+  connection.onReady((runId) => {
+    if (agreed !== undefined && agreed !== runId) {
+      compareAfter = 0;
+      shut('Redis was restarted or replaced, and is being compared with the ledger');
+    }
+    void refresh();
+  });
+  const timer = setInterval(() => void refresh(), intervalMs);
+  timer.unref();
+
+  return {
+    trusted: (partition) => open[partition],
+    reason: () => (connection.runId() === undefined ? 'Redis is not reachable' : why),
+    refresh,
+    close: () => clearInterval(timer),
+  };
+}

@@ -1,0 +1,141 @@
+import { randomBytes } from 'node:crypto';
+import { type Kysely, sql, type Transaction } from 'kysely';
+import type { Connection } from './connections.ts';
+import { type Meta, readMetas, writeMeta } from './meta.ts';
+import type { PartitionKeys } from './partitions.ts';
+import type { LedgerTables } from './tables.ts';
+
+/** Which log belongs to which database. */
+export type Installation = { readonly storeId: string; readonly partitions: number };
+
+/** Any number that nothing else in the database locks. */
+const RECONCILE_LOCK = 7_305_641_803;
+
+/** Runs `body` on one connection, alone among all processes of the installation. */
+export async function alone<T>(
+  db: Kysely<LedgerTables>,
+  body: (connection: Kysely<LedgerTables>) => Promise<T>,
+): Promise<T> {
+  return db.connection().execute(async (connection) => {
+    await sql`SELECT pg_advisory_lock(${sql.lit(RECONCILE_LOCK)}::bigint)`.execute(connection);
+    try {
+      return await body(connection);
+    } finally {
+      await sql`SELECT pg_advisory_unlock(${sql.lit(RECONCILE_LOCK)}::bigint)`.execute(connection);
+    }
+  });
+}
+
+export async function readInstallation(db: Kysely<LedgerTables>): Promise<Installation | undefined> {
+  const row = await db.selectFrom('installation').select(['store_id', 'partitions']).executeTakeFirst();
+  return row && { storeId: row.store_id, partitions: row.partitions };
+}
+
+/**
+ * Finds the installation, or begins it: a first start is a recovery from an empty ledger. An installation whose
+ * ledger and Redis are both empty begins again, under a new store id.
+ *
+ * Throws when `keys` are of another number of partitions than the installation's, and when Redis holds a log
+ * that this database knows nothing of. A Redis that has lost its log is left to the fence.
+ */
+export async function ensureInstallation(
+  db: Kysely<LedgerTables>,
+  connection: Connection,
+  keys: readonly PartitionKeys[],
+  runId: string,
+): Promise<Installation> {
+  const partitions = keys.length;
+  return alone(db, async (pg) => {
+    const known = await readInstallation(pg);
+    if (known && known.partitions !== partitions) {
+      throw new Error(
+        `this installation has ${known.partitions} partitions, and PARTITIONS says ${partitions}: the number is fixed when the installation begins`,
+      );
+    }
+    const metas = await readMetas(connection.redis, keys);
+    const present = metas.filter((meta) => meta !== undefined);
+    if (!known && present.length > 0) {
+      throw new Error(
+        `Redis holds the log of store ${present[0]?.store} under this KEY_PREFIX, and the database knows of none: give it the database that belongs to it, or use another KEY_PREFIX`,
+      );
+    }
+    const begins = known
+      ? present.length < partitions && present.every((meta) => isUnused(meta, known)) && (await isEmpty(pg))
+      : true;
+    if (known && !begins) return known;
+
+    // What a start that was interrupted has begun is completed, not begun again.
+    const storeId = known && present.length > 0 ? known.storeId : randomBytes(12).toString('base64url');
+    const missing = keys.filter((_, partition) => metas[partition] === undefined);
+    const epochs = await pg
+      .transaction()
+      .execute((trx) => beginEpochs(trx, storeId, missing, partitions, runId));
+    for (const each of missing) {
+      const epoch = epochs.get(each.partition) ?? 1;
+      const written = await writeMeta(connection, each, undefined, {
+        store: storeId,
+        partitions,
+        epoch,
+        run: runId,
+      });
+      if (!written) throw new Error('Redis was changed by others while the installation began; start again');
+    }
+    return { storeId, partitions };
+  });
+}
+
+function isUnused(meta: Meta, { storeId }: Installation): boolean {
+  return meta.store === storeId && meta.seq === 0;
+}
+
+async function isEmpty(db: Kysely<LedgerTables>): Promise<boolean> {
+  const { rows } = await sql<{ used: boolean }>`
+    SELECT EXISTS (SELECT FROM ledger) OR EXISTS (SELECT FROM checkpoints WHERE seq > 0) AS used`.execute(db);
+  return rows[0]?.used === false;
+}
+
+async function beginEpochs(
+  trx: Transaction<LedgerTables>,
+  storeId: string,
+  missing: readonly PartitionKeys[],
+  partitions: number,
+  runId: string,
+): Promise<Map<number, number>> {
+  await sql`INSERT INTO installation (store_id, partitions) VALUES (${storeId}, ${partitions})
+    ON CONFLICT ("only") DO UPDATE SET store_id = excluded.store_id`.execute(trx);
+  const epochs = new Map<number, number>();
+  for (const { partition } of missing) {
+    epochs.set(partition, await openEpoch(trx, partition, { after: 0, lastSeq: 0, runId }));
+  }
+  return epochs;
+}
+
+/**
+ * Closes a partition's epochs at `lastSeq` and opens the next: positions above it, of epochs that are closed, are
+ * lost. Called before Redis learns of the new epoch, so that no position exists whose epoch is unknown here.
+ * @param after the epoch that Redis has, if any: the new one is higher
+ * @returns the new epoch
+ */
+export async function openEpoch(
+  trx: Transaction<LedgerTables>,
+  partition: number,
+  { after, lastSeq, runId }: { after: number; lastSeq: number; runId: string },
+): Promise<number> {
+  await trx
+    .updateTable('epochs')
+    .set({ last_seq: lastSeq })
+    .where('partition', '=', partition)
+    .where('last_seq', 'is', null)
+    .execute();
+  const newest = await trx
+    .selectFrom('epochs')
+    .select((eb) => eb.fn.max('epoch').as('epoch'))
+    .where('partition', '=', partition)
+    .executeTakeFirst();
+  const epoch = Math.max(after, newest?.epoch ?? 0) + 1;
+  await trx
+    .insertInto('epochs')
+    .values({ partition, epoch, first_seq: lastSeq + 1, run_id: runId })
+    .execute();
+  return epoch;
+}
