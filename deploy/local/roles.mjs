@@ -55,7 +55,8 @@ export function startRole({ name, toolchain, managementPort, environment }) {
  * @param {number} pid
  */
 export function stopLeftoverRole(pid) {
-  return stopLeftover(pid, (line) => line.includes(MAIN), 'SIGTERM');
+  // Not for long: the servers that it would drain into have gone with the start that began it.
+  return stopLeftover(pid, (line) => line.includes(MAIN), 'SIGTERM', 3000);
 }
 
 /**

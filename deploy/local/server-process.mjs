@@ -64,12 +64,13 @@ export function spawnServer({ stopSignal, ...options }) {
  * @param {number | undefined} pid
  * @param {(commandLine: string) => boolean} isThatServer pids are given out again
  * @param {NodeJS.Signals} signal
+ * @param {number} [timeoutMs] then SIGKILL
  */
-export async function stopLeftover(pid, isThatServer, signal) {
+export async function stopLeftover(pid, isThatServer, signal, timeoutMs = STOP_TIMEOUT_MS) {
   if (pid === undefined || pid <= 1 || !isAlive(pid) || !isThatServer(commandLine(pid))) return;
   const family = [pid, ...childrenOf(pid)];
   process.kill(pid, signal);
-  if (await waitUntilGone(family, 30_000)) return;
+  if (await waitUntilGone(family, timeoutMs)) return;
   process.kill(pid, 'SIGKILL');
   if (!(await waitUntilGone(family, 10_000))) throw new Error(`process ${pid} does not end`);
 }
