@@ -1,0 +1,143 @@
+import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto';
+import type { Kysely, Transaction } from 'kysely';
+import type { Sealed } from '../domain/accounts.ts';
+import type { AccountId } from '../domain/ids.ts';
+import { deleteCredentials, findCredentials, type Passwords, saveCredentials } from './passwords.ts';
+import type { PeopleTables } from './tables.ts';
+
+const PREFIX = 'sealed:v1:';
+const IV_BYTES = 12;
+const TAG_BYTES = 16;
+
+export type MasterKey = { readonly id: string; readonly key: Buffer };
+
+/** Opens one person's texts. Never stored as it is, never kept beyond the request or batch that needs it. */
+export type PersonKey = { readonly accountId: string; readonly key: Buffer };
+
+type Db = Kysely<PeopleTables> | Transaction<PeopleTables>;
+
+/**
+ * There is no key, so the person's texts can't be opened. After an erasure that is as it should be; without
+ * one, Postgres has gone back to before the key was made, and is to be restored, never papered over.
+ */
+export class PersonKeyMissingError extends Error {
+  override readonly name = 'PersonKeyMissingError';
+  constructor(accountId: string) {
+    super(
+      `no key for the person of ${accountId}: erased, or lost with an older copy of Postgres (then restore person_keys)`,
+    );
+  }
+}
+
+/** Sealed under another key, for another person, or changed since. */
+export class UnsealError extends Error {
+  override readonly name = 'UnsealError';
+}
+
+/** @param key 32 bytes. Its id says which master key wrapped a row, so that they can be told apart later. */
+export function masterKey(key: Buffer): MasterKey {
+  if (key.length !== 32) throw new Error(`a master key has 32 bytes, this one ${key.length}`);
+  const id = createHash('sha256').update('millrace master key id').update(key).digest('hex').slice(0, 16);
+  return { id, key };
+}
+
+/** Makes the person's key, or finds the one that is there: a retry must not lock out what it sealed before. */
+export async function createPersonKey(db: Db, master: MasterKey, accountId: AccountId): Promise<PersonKey> {
+  const key = randomBytes(32);
+  const inserted = await db
+    .insertInto('person_keys')
+    .values({
+      account_id: accountId,
+      wrapped_key: encrypt(master.key, wrapContext(accountId), key),
+      master_key_id: master.id,
+    })
+    .onConflict((conflict) => conflict.column('account_id').doNothing())
+    .executeTakeFirst();
+  if (inserted.numInsertedOrUpdatedRows === 1n) return { accountId, key };
+  return findPersonKey(db, master, accountId);
+}
+
+/** Throws `PersonKeyMissingError`, or `UnsealError` when another master key wrapped it. */
+export async function findPersonKey(db: Db, master: MasterKey, accountId: string): Promise<PersonKey> {
+  const row = await db
+    .selectFrom('person_keys')
+    .select(['wrapped_key', 'master_key_id'])
+    .where('account_id', '=', accountId)
+    .executeTakeFirst();
+  if (!row) throw new PersonKeyMissingError(accountId);
+  if (row.master_key_id !== master.id) {
+    throw new UnsealError(`the key of ${accountId} is wrapped by master key ${row.master_key_id}`);
+  }
+  return { accountId, key: decrypt(master.key, wrapContext(accountId), row.wrapped_key) };
+}
+
+/** What was sealed with it can never be opened again. */
+export async function deletePersonKey(db: Db, accountId: AccountId): Promise<void> {
+  await db.deleteFrom('person_keys').where('account_id', '=', accountId).execute();
+}
+
+/** AES-256-GCM, bound to the account, so that one person's text can't be passed off as another's. */
+export function seal(person: PersonKey, text: string): Sealed {
+  const bytes = encrypt(person.key, person.accountId, Buffer.from(text));
+  return `${PREFIX}${bytes.toString('base64url')}` as Sealed;
+}
+
+/** Throws `UnsealError`. */
+export function open(person: PersonKey, sealed: string): string {
+  if (!sealed.startsWith(PREFIX)) throw new UnsealError('not a sealed text');
+  return decrypt(
+    person.key,
+    person.accountId,
+    Buffer.from(sealed.slice(PREFIX.length), 'base64url'),
+  ).toString();
+}
+
+/**
+ * What commands and queries need of people, bound to its database and keys: satisfies the `People` of
+ * `commands/accounts.ts` and the `passwordMatches` of `commands/sessions.ts`.
+ */
+export function createPeople(db: Kysely<PeopleTables>, master: MasterKey, passwords: Passwords) {
+  return {
+    async sealFor(accountId: AccountId, texts: readonly string[]): Promise<Sealed[]> {
+      const person = await createPersonKey(db, master, accountId);
+      return texts.map((text) => seal(person, text));
+    },
+    /** Throws `PersonKeyMissingError` or `UnsealError`. */
+    async openFor(accountId: string, texts: readonly string[]): Promise<string[]> {
+      const person = await findPersonKey(db, master, accountId);
+      return texts.map((text) => open(person, text));
+    },
+    async savePassword(accountId: AccountId, password: string): Promise<void> {
+      await saveCredentials(db, accountId, await passwords.hash(password));
+    },
+    async passwordMatches(accountId: AccountId | undefined, password: string): Promise<boolean> {
+      return passwords.matches(await findCredentials(db, accountId), password);
+    },
+    async forget(accountId: AccountId): Promise<void> {
+      await db.transaction().execute(async (transaction) => {
+        await deletePersonKey(transaction, accountId);
+        await deleteCredentials(transaction, accountId);
+      });
+    },
+  };
+}
+
+const wrapContext = (accountId: string) => `person key of ${accountId}`;
+
+function encrypt(key: Buffer, context: string, plain: Buffer): Buffer {
+  const iv = randomBytes(IV_BYTES);
+  const cipher = createCipheriv('aes-256-gcm', key, iv).setAAD(Buffer.from(context));
+  return Buffer.concat([iv, cipher.update(plain), cipher.final(), cipher.getAuthTag()]);
+}
+
+function decrypt(key: Buffer, context: string, sealed: Buffer): Buffer {
+  if (sealed.length < IV_BYTES + TAG_BYTES) throw new UnsealError('too short to be sealed');
+  const decipher = createDecipheriv('aes-256-gcm', key, sealed.subarray(0, IV_BYTES))
+    .setAAD(Buffer.from(context))
+    .setAuthTag(sealed.subarray(-TAG_BYTES));
+  try {
+    return Buffer.concat([decipher.update(sealed.subarray(IV_BYTES, -TAG_BYTES)), decipher.final()]);
+  } catch {
+    throw new UnsealError('sealed under another key, for another person, or changed since');
+  }
+}

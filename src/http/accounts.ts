@@ -1,0 +1,91 @@
+import { Type } from 'typebox';
+import type { LimitPolicy } from '../access/limits.ts';
+import type { registerAccount } from '../commands/accounts.ts';
+import { Role } from '../domain/accounts.ts';
+import type { AccountView } from '../projections/accounts.ts';
+import { callerOf } from './authentication.ts';
+import { notModified } from './caching.ts';
+import { type ContextOf, commandAnswer, doneOf } from './commands.ts';
+import { Problem } from './problems.ts';
+import { Id, NotModified, Strict, Time, Version } from './schemas.ts';
+import type { Bound, Routes } from './types.ts';
+
+/** Registering tells who is here (`email_taken`), and each costs a bcrypt. */
+export const REGISTRATION_LIMIT: LimitPolicy = {
+  kind: 'window',
+  name: 'registrations',
+  limit: 60,
+  windowSeconds: 3600,
+};
+
+const EMAIL = '^\\s*[^\\s@]{1,64}@[^\\s@.]{1,63}(?:\\.[^\\s@.]{1,63})+\\s*$';
+
+const Registration = Strict({
+  email: Type.String({ pattern: EMAIL, maxLength: 254, examples: ['ada@example.org'] }),
+  password: Type.String({ minLength: 12, maxLength: 128 }),
+  name: Type.String({ minLength: 1, maxLength: 200, examples: ['Ada'] }),
+});
+
+const Registered = Type.Object({ id: Id, version: Version }, { description: 'The account is there.' });
+
+const Account = Type.Object(
+  {
+    id: Id,
+    email: Type.String(),
+    name: Type.String(),
+    role: Role,
+    createdAt: Time,
+    version: Version,
+  },
+  { description: 'The account of the caller.' },
+);
+
+export function accountRoutes(deps: {
+  readonly contextOf: ContextOf;
+  readonly registerAccount: Bound<typeof registerAccount>;
+  readonly findAccount: (id: string) => Promise<AccountView | undefined>;
+  /** Opens what is sealed for a person. */
+  readonly openFor: (accountId: string, texts: readonly string[]) => Promise<string[]>;
+}): Routes {
+  return (app) => {
+    app.post(
+      '/v1/accounts',
+      {
+        schema: {
+          summary: 'Register',
+          tags: ['Accounts'],
+          operationId: 'registerAccount',
+          body: Registration,
+          response: { 201: Registered },
+        },
+        config: { command: true, limits: [{ policy: REGISTRATION_LIMIT, by: 'address' }] },
+      },
+      async (request, reply) => {
+        const done = doneOf(await deps.registerAccount(deps.contextOf(request), request.body));
+        commandAnswer(reply, done, { status: 201, location: '/v1/accounts/me' });
+        return { id: done.body.id, version: done.body.version };
+      },
+    );
+
+    app.get(
+      '/v1/accounts/me',
+      {
+        schema: {
+          summary: 'Read your account',
+          tags: ['Accounts'],
+          operationId: 'readMyAccount',
+          response: { 200: Account, 304: NotModified },
+        },
+        config: { auth: 'account', reads: 'accounts' },
+      },
+      async (request, reply) => {
+        const account = await deps.findAccount(callerOf(request).accountId);
+        if (!account) throw new Problem('not_found', 'The account is not there yet; see Consistent-With.');
+        if (notModified(request, reply, account.version)) return reply.code(304).send(null);
+        const [email = '', name = ''] = await deps.openFor(account.id, [account.email, account.name]);
+        const { id, role, createdAt, version } = account;
+        return { id, email, name, role, createdAt, version };
+      },
+    );
+  };
+}

@@ -1,0 +1,118 @@
+import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
+import type { FastifySchemaValidationError } from 'fastify/types/schema.js';
+import { instanceOf, Problem, type ProblemCode, type ProblemDetail, sendProblem } from './problems.ts';
+
+/** Errors of a body with thousands of wrong parts would be longer than the body. */
+const MAX_ERRORS = 20;
+
+/** What the parts below throw, by the error's `name`: they are not imported here. */
+const byName: Readonly<Record<string, { code: ProblemCode; detail: string }>> = {
+  StoreUnavailableError: { code: 'store_unavailable', detail: 'The event store is away. Nothing was done.' },
+  StoreFencedError: {
+    code: 'store_unavailable',
+    detail: 'Commands are stopped until an operator has looked at the event store. Nothing was done.',
+  },
+  MemoryGuardError: { code: 'store_unavailable', detail: 'The event store is full. Nothing was done.' },
+  OutcomeUnknownError: {
+    code: 'outcome_unknown',
+    detail: 'The reply of the event store was lost. The same Idempotency-Key asks again.',
+  },
+  TooBusyError: { code: 'too_busy', detail: 'Too many ask for this at once. Nothing was done.' },
+};
+
+/** The event store is away (or can't be trusted), as opposed to a bug. */
+export function isStoreOutage(error: unknown): boolean {
+  return error instanceof Error && byName[error.name]?.code === 'store_unavailable';
+}
+
+const DATABASE_AWAY =
+  /^(ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|08\w{3}|53[0-3]00|57P0[1-5]|57014|25006)$/;
+const DATABASE_LOST =
+  /connection terminated|timeout exceeded when trying to connect|client has encountered a connection error/i;
+
+/** Postgres is away, restarting, full or a replica now: it was not this request's fault. */
+function isDatabaseOutage(error: unknown): boolean {
+  if (error instanceof AggregateError) return error.errors.some(isDatabaseOutage);
+  if (!(error instanceof Error)) return false;
+  if ('code' in error && typeof error.code === 'string' && DATABASE_AWAY.test(error.code)) return true;
+  return DATABASE_LOST.test(error.message);
+}
+
+/** What a client is told of an error. Undefined: a bug, of which it is told nothing. */
+export function problemOf(error: unknown): Problem | undefined {
+  if (error instanceof Problem) return error;
+  if (!(error instanceof Error)) return undefined;
+  if (error.name === 'DurabilityNotReachedError') return durabilityNotReached(error);
+  const known = Object.hasOwn(byName, error.name) ? byName[error.name] : undefined;
+  if (known) return new Problem(known.code, known.detail, { cause: error });
+  if (isDatabaseOutage(error)) {
+    return new Problem('read_store_unavailable', 'The database is away. Nothing was done.', { cause: error });
+  }
+  return fastifyProblem(error);
+}
+
+function durabilityNotReached(error: Error): Problem {
+  const position = 'position' in error && typeof error.position === 'string' ? error.position : undefined;
+  return new Problem(
+    'durability_not_reached',
+    'The command stands, but was not as durable as asked in time. The same Idempotency-Key waits again.',
+    { headers: position ? { position } : {}, cause: error },
+  );
+}
+
+function fastifyProblem(error: Error & Partial<FastifyError>): Problem | undefined {
+  if (error.validation) return validationProblem(error.validation, error.validationContext ?? 'body');
+  switch (error.code) {
+    case 'FST_ERR_CTP_BODY_TOO_LARGE':
+      return new Problem('body_too_large', 'The body is larger than this route takes.');
+    case 'FST_ERR_CTP_INVALID_MEDIA_TYPE':
+      return new Problem('unsupported_media_type', 'Send the body as application/json.');
+    case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
+      return new Problem('invalid_request', 'The body is not as long as Content-Length says.');
+    case 'FST_ERR_BAD_URL':
+    case 'FST_ERR_MAX_PARAM_LENGTH':
+      return new Problem('malformed_url', 'The path is not percent-encoded as it should be.');
+    default:
+      return undefined;
+  }
+}
+
+function validationProblem(found: readonly FastifySchemaValidationError[], where: string): Problem {
+  const errors = found.flatMap((error) => detailsOf(error, where)).slice(0, MAX_ERRORS);
+  return new Problem('invalid_request', 'The request is not as it should be; see errors.', { errors });
+}
+
+function detailsOf(error: FastifySchemaValidationError, where: string): ProblemDetail[] {
+  const path = error.instancePath;
+  const at = (name: string, detail: string): ProblemDetail =>
+    where === 'body'
+      ? { pointer: name === '' ? path : `${path}/${escapePointer(name)}`, detail }
+      : { parameter: name === '' ? path.slice(1) : name, detail };
+  const { requiredProperties, additionalProperties } = error.params;
+  if (error.keyword === 'required') return names(requiredProperties).map((name) => at(name, 'is required'));
+  if (error.keyword === 'additionalProperties') {
+    return names(additionalProperties).map((name) => at(name, 'is not known here'));
+  }
+  // Says the same as `additionalProperties`, once more for each of them.
+  if (error.keyword === 'boolean') return [];
+  return [at('', error.message ?? 'is not valid')];
+}
+
+function names(value: unknown): string[] {
+  return Array.isArray(value) ? value.map((name) => String(name).slice(0, 100)) : [];
+}
+
+/** RFC 6901. */
+export function escapePointer(name: string): string {
+  return name.replaceAll('~', '~0').replaceAll('/', '~1');
+}
+
+/** The last resort of every route: an answer without internals, and a log line with them. */
+export function answerFailure(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const problem = problemOf(error) ?? new Problem('internal_error', 'This should not have happened.');
+  const instance = instanceOf(request);
+  if (problem.code === 'internal_error') request.log.error({ err: error, instance }, 'request failed');
+  else if (problem.cause)
+    request.log.warn({ err: problem.cause, instance, code: problem.code }, 'request refused');
+  return sendProblem(request, reply, problem);
+}

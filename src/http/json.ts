@@ -1,0 +1,98 @@
+import { isUtf8 } from 'node:buffer';
+import { escapePointer } from './failures.ts';
+import { Problem } from './problems.ts';
+import type { App } from './types.ts';
+
+/** What may hide something that is refused; everything else is not looked through. */
+const SUSPECT = /\\u(?:0000|d[89a-f])|\\u00[5-7]|__proto__|constructor|prototype/i;
+const FORBIDDEN_NAMES = new Set(['__proto__', 'constructor', 'prototype']);
+
+/**
+ * Reads JSON bodies. Refuses (400, with a pointer) what later steps can't store or must never merge: U+0000 and
+ * lone surrogates, which Postgres takes in no text, and names that reach into an object's prototype.
+ */
+export function readJsonBodies(app: App): void {
+  app.removeAllContentTypeParsers();
+  app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
+    try {
+      done(null, parseBody(body, request.method));
+    } catch (error) {
+      done(error instanceof Error ? error : new Error(String(error)));
+    }
+  });
+}
+
+function parseBody(body: Buffer | string, method: string): unknown {
+  // Some clients announce JSON on a DELETE and then send none.
+  if (body.length === 0 && method === 'DELETE') return undefined;
+  if (typeof body !== 'string' && !isUtf8(body)) {
+    throw new Problem('malformed_json', 'The body is not UTF-8.');
+  }
+  const text = body.toString();
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    // V8's own message quotes the body, in which there may be a password.
+    const [where] = /at position \d+/.exec(String(error)) ?? [];
+    throw new Problem('malformed_json', `The body is not valid JSON${where ? ` (${where})` : ''}.`);
+  }
+  if (SUSPECT.test(text)) refuseForbidden(value);
+  return value;
+}
+
+/** Looks through all names and strings. Iterative: a body may be nested deeper than the stack. */
+function refuseForbidden(root: unknown): void {
+  const open: { value: unknown; pointer: string }[] = [{ value: root, pointer: '' }];
+  for (let next = open.pop(); next; next = open.pop()) {
+    const { value, pointer } = next;
+    if (typeof value === 'string') {
+      const fault = faultOf(value);
+      if (fault) throw refused(pointer, fault);
+    } else if (typeof value === 'object' && value !== null) {
+      for (const [name, child] of Object.entries(value)) {
+        const at = `${pointer}/${escapePointer(name.toWellFormed().replaceAll('\0', '\uFFFD')).slice(0, 100)}`;
+        const fault = FORBIDDEN_NAMES.has(name) ? 'is not a name that is taken' : faultOf(name);
+        if (fault) throw refused(at, fault);
+        open.push({ value: child, pointer: at });
+      }
+    }
+  }
+}
+
+function refused(pointer: string, detail: string): Problem {
+  return new Problem('invalid_request', 'The body holds what can not be taken; see errors.', {
+    errors: [{ pointer, detail }],
+  });
+}
+
+function faultOf(text: string): string | undefined {
+  if (text.includes('\0')) return 'holds U+0000';
+  if (!text.isWellFormed()) return 'holds half of a surrogate pair';
+  return undefined;
+}
+
+/** Query and path, once decoded. `parameters` is an object of strings or of arrays of strings. */
+export function refuseForbiddenParameters(parameters: unknown): void {
+  if (typeof parameters !== 'object' || parameters === null) return;
+  for (const [parameter, value] of Object.entries(parameters)) {
+    for (const text of [parameter, ...(Array.isArray(value) ? value : [value])]) {
+      const detail = typeof text === 'string' ? faultOf(text) : undefined;
+      if (!detail) continue;
+      throw new Problem('invalid_request', 'The URL holds what can not be taken; see errors.', {
+        errors: [{ parameter: parameter.toWellFormed().replaceAll('\0', '\uFFFD'), detail }],
+      });
+    }
+  }
+}
+
+/** The same text for the same JSON, whatever the order of its names. */
+export function canonicalJson(value: unknown): string {
+  return (
+    JSON.stringify(value, (_name, part: unknown) =>
+      typeof part === 'object' && part !== null && !Array.isArray(part)
+        ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
+        : part,
+    ) ?? ''
+  );
+}

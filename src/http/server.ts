@@ -1,0 +1,167 @@
+import type { Socket } from 'node:net';
+import fastifyCors from '@fastify/cors';
+import fastifyJwt from '@fastify/jwt';
+import { type TypeBoxTypeProvider, TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
+import Fastify, {
+  type ConnectionError,
+  type FastifyBaseLogger,
+  LogController,
+  type RawServerDefault,
+} from 'fastify';
+import type { TakeLimit } from '../access/limits.ts';
+import type { SessionCheck } from '../access/sessions.ts';
+import type { Hmac } from '../access/signing.ts';
+import { jwtOptions, type TokenSettings } from '../access/tokens.ts';
+import { type HttpMetrics, httpTelemetry, observeRequest } from '../telemetry/http.ts';
+import { authenticateRequests } from './authentication.ts';
+import { type WaitForReadModel, waitForWrites } from './consistency.ts';
+import { serveDocs } from './docs.ts';
+import { drainOnClose, type Streams } from './draining.ts';
+import { answerFailure } from './failures.ts';
+import { readJsonBodies, refuseForbiddenParameters } from './json.ts';
+import { limitRequests } from './limits.ts';
+import { describeApi } from './openapi.ts';
+import { Problem, problemBody } from './problems.ts';
+import { addRoutes, answerUnknownRoutes } from './routing.ts';
+import type { App, Routes } from './types.ts';
+
+export type ServerDeps = {
+  readonly logger: FastifyBaseLogger;
+  /** Default: no spans and no metrics of requests. */
+  readonly metrics?: HttpMetrics;
+  readonly routes: readonly Routes[];
+  readonly tokens: TokenSettings;
+  readonly checkSession: SessionCheck;
+  readonly hmac: Hmac;
+  readonly takeLimit: TakeLimit;
+  readonly waitForReadModel: WaitForReadModel;
+  /** Live streams, ended when the server stops. The routes that open them hold the same. */
+  readonly streams: Streams;
+  readonly settings?: ServerSettings;
+};
+
+export type ServerSettings = {
+  /** Origins whose pages may call; none: no CORS. `*` is all of them. */
+  readonly corsOrigins?: readonly string[];
+  /** Fastify's `trustProxy`: whose X-Forwarded-For is believed. Default: nobody's. */
+  readonly trustProxy?: boolean | string;
+  /** How long requests under way may take when the server stops. Default 10 s. */
+  readonly drainMs?: number;
+  /** Connections beyond it are closed at once. Default 20,000. */
+  readonly maxConnections?: number;
+  /** Default 1 MiB. */
+  readonly bodyLimitBytes?: number;
+};
+
+const BODY_LIMIT_BYTES = 1_048_576;
+
+/** What pages of other origins may read of an answer. */
+const EXPOSED_HEADERS = [
+  'durability',
+  'etag',
+  'idempotency-replayed',
+  'link',
+  'location',
+  'position',
+  'preference-applied',
+  'ratelimit',
+  'ratelimit-policy',
+  'retry-after',
+  'server-timing',
+  'www-authenticate',
+];
+
+/**
+ * The API, built and not listening: `inject` works on it, `listen` serves it, `close` drains it.
+ * The order of hooks is the order of checks: stopping, who calls, how often, the body, then what it says.
+ */
+export function createServer(deps: ServerDeps): App {
+  const { metrics, settings = {} } = deps;
+  const app: App = Fastify<RawServerDefault>({
+    loggerInstance: deps.logger,
+    // Spans and metrics say what each request was; a line for each besides would cost more than it tells.
+    logController: new LogController({ disableRequestLogging: true }),
+    childLoggerFactory: (logger) => logger,
+    genReqId: () => crypto.randomUUID(),
+    trustProxy: settings.trustProxy ?? false,
+    bodyLimit: settings.bodyLimitBytes ?? BODY_LIMIT_BYTES,
+    // From the first byte to the last of a request: against clients that send one byte a minute.
+    requestTimeout: 30_000,
+    keepAliveTimeout: 72_000,
+    // `drainOnClose` answers newcomers itself, as a problem; connections are cut when it is done.
+    return503OnClosing: false,
+    forceCloseConnections: true,
+    routerOptions: { maxParamLength: 500 },
+    frameworkErrors: (error, request, reply) => {
+      if (metrics) observeRequest(request, reply, metrics);
+      answerFailure(error, request, reply);
+    },
+    clientErrorHandler: answerClientError,
+  })
+    .withTypeProvider<TypeBoxTypeProvider>()
+    .setValidatorCompiler(TypeBoxValidatorCompiler);
+  app.server.maxConnections = settings.maxConnections ?? 20_000;
+
+  readJsonBodies(app);
+  app.setErrorHandler((error, request, reply) => answerFailure(error, request, reply));
+  answerUnknownRoutes(app);
+
+  if (metrics) app.register(httpTelemetry(metrics));
+  describeApi(app);
+  app.register(fastifyJwt, jwtOptions(deps.tokens));
+  if (settings.corsOrigins && settings.corsOrigins.length > 0) allowOrigins(app, settings.corsOrigins);
+  app.register(onRoot((root) => guard(root, deps)));
+  app.register(async (scope: App) => serveDocs(scope));
+  addRoutes(app, deps.routes);
+  return app;
+}
+
+/** Hooks, in the order of checks. As a plugin, or they would run before those of the plugins above. */
+function guard(app: App, deps: ServerDeps): void {
+  app.addHook('onRequest', (_request, reply, done) => {
+    reply.header('x-content-type-options', 'nosniff');
+    done();
+  });
+  drainOnClose(app, deps.streams, deps.settings?.drainMs ?? 10_000);
+  authenticateRequests(app, deps);
+  limitRequests(app, deps.takeLimit);
+  app.addHook('preValidation', (request, _reply, done) => {
+    refuseForbiddenParameters(request.query);
+    refuseForbiddenParameters(request.params);
+    done();
+  });
+  waitForWrites(app, deps.waitForReadModel);
+}
+
+/** A plugin whose hooks hold for the whole server, by Fastify's own sign for it. */
+function onRoot(plugin: (app: App) => void) {
+  return Object.assign(async (app: App) => plugin(app), { [Symbol.for('skip-override')]: true });
+}
+
+/** What is not even HTTP: there is no request, so no hook and no route will ever see it. */
+function answerClientError(error: ConnectionError, socket: Socket): void {
+  if (error.code === 'ECONNRESET' || socket.destroyed) return;
+  const late = error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
+  const problem = late
+    ? new Problem('request_timeout', 'The request did not arrive in time.')
+    : new Problem('invalid_request', 'This is not an HTTP request that could be read.');
+  const body = JSON.stringify(problemBody(problem, `urn:uuid:${crypto.randomUUID()}`, undefined));
+  if (socket.writable) {
+    const status = late ? '408 Request Timeout' : '400 Bad Request';
+    const length = Buffer.byteLength(body);
+    socket.write(
+      `HTTP/1.1 ${status}\r\nContent-Type: application/problem+json\r\nContent-Length: ${length}\r\nConnection: close\r\n\r\n${body}`,
+    );
+  }
+  socket.destroy(error);
+}
+
+function allowOrigins(app: App, origins: readonly string[]): void {
+  app.register(fastifyCors, {
+    origin: origins.includes('*') ? '*' : [...origins],
+    methods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
+    exposedHeaders: EXPOSED_HEADERS,
+    strictPreflight: false,
+    maxAge: 600,
+  });
+}

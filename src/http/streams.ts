@@ -1,0 +1,105 @@
+import { setTimeout as delay } from 'node:timers/promises';
+
+/** Clients that lost their connection come back after this long. */
+const RETRY_MS = 2_000;
+/** Proxies cut connections that are silent for a minute or so. */
+export const HEARTBEAT_MS = 15_000;
+
+/** Hints that a read model may have moved on. The truth is what is read after one. */
+export type ReadModelWatch = {
+  /**
+   * Resolves on a hint that came since the last call, or at the next one; after `timeoutMs` or when `signal` is
+   * aborted without one. Never rejects.
+   */
+  next(timeoutMs: number, signal: AbortSignal): Promise<void>;
+  close(): void;
+};
+
+/** Begins to collect hints of one partition of a projection (its name, without version). */
+export type WatchReadModel = (projection: string, partition: number) => ReadModelWatch;
+
+/** Where hints are not to be had: looks again every half second. */
+export const pollReadModel: WatchReadModel = () => ({
+  next: (timeoutMs, signal) => delay(Math.min(timeoutMs, 500), undefined, { signal }).catch(() => undefined),
+  close: () => undefined,
+});
+
+/** The header fields of a live stream: nothing on the way may hold it back, change or keep it. */
+export const STREAM_HEADERS = {
+  'content-type': 'text/event-stream; charset=utf-8',
+  'cache-control': 'no-cache, no-transform',
+  'x-accel-buffering': 'no',
+} as const;
+
+export type StreamEvent = {
+  /** Numbers that only rise: what a client brings back as Last-Event-ID. Without: no place to resume from. */
+  readonly id?: number;
+  readonly event: string;
+  readonly data: unknown;
+};
+
+/** JSON has no raw line breaks, so nothing in the data can end the event. */
+export function formatEvent({ id, event, data }: StreamEvent): string {
+  const place = id === undefined ? '' : `id: ${id}\n`;
+  return `${place}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
+}
+
+/** `Last-Event-ID`, or `?lastEventId=` where no header can be set. `unknown`: there is one, but none of ours. */
+export function lastEventId(
+  header: string | string[] | undefined,
+  parameter: string | undefined,
+): number | 'unknown' | undefined {
+  const text = header === undefined ? parameter : String(header);
+  if (text === undefined || text === '') return undefined;
+  return /^\d{1,15}$/.test(text) ? Number(text) : 'unknown';
+}
+
+/**
+ * Follows one thing whose versions only rise until it has come to its end: sends what it is now, then each
+ * version that is seen. Starts after the version that the client knows; where that is none of ours, it says
+ * `resync` and starts from what is. A failure ends the stream: the client comes back and is told why.
+ */
+export async function* follow<T extends { readonly version: number }>(options: {
+  readonly known: number | 'unknown' | undefined;
+  readonly read: () => Promise<T | undefined>;
+  readonly show: (value: T) => { readonly event: string; readonly data: unknown; readonly final: boolean };
+  readonly watch: ReadModelWatch;
+  readonly signal: AbortSignal;
+  /** Asked with each heartbeat; false ends the stream. */
+  readonly allowed: () => Promise<boolean>;
+  readonly onFailure: (error: unknown) => void;
+  readonly heartbeatMs?: number;
+}): AsyncGenerator<string> {
+  const { read, show, watch, signal, allowed, onFailure, heartbeatMs = HEARTBEAT_MS } = options;
+  yield `retry: ${RETRY_MS}\n\n`;
+  let sent = typeof options.known === 'number' ? options.known : 0;
+  let resync = options.known === 'unknown';
+  let spokeAt = performance.now();
+  try {
+    while (!signal.aborted) {
+      const value = await read();
+      if (!value) return;
+      if (resync || value.version < sent) {
+        yield formatEvent({ event: 'resync', data: {} });
+        [resync, sent] = [false, 0];
+      }
+      if (value.version > sent) {
+        const { event, data, final } = show(value);
+        yield formatEvent({ id: value.version, event, data });
+        if (final) return;
+        sent = value.version;
+        spokeAt = performance.now();
+      }
+      await watch.next(Math.max(0, spokeAt + heartbeatMs - performance.now()), signal);
+      if (performance.now() - spokeAt >= heartbeatMs) {
+        if (!(await allowed())) return;
+        yield ': still here\n\n';
+        spokeAt = performance.now();
+      }
+    }
+  } catch (error) {
+    onFailure(error);
+  } finally {
+    watch.close();
+  }
+}

@@ -1,0 +1,49 @@
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
+import type {
+  FastifyBaseLogger,
+  FastifyInstance,
+  RawReplyDefaultExpression,
+  RawRequestDefaultExpression,
+  RawServerDefault,
+} from 'fastify';
+import type { LimitPolicy } from '../access/limits.ts';
+import type { Caller } from '../access/tokens.ts';
+
+export type App = FastifyInstance<
+  RawServerDefault,
+  RawRequestDefaultExpression<RawServerDefault>,
+  RawReplyDefaultExpression<RawServerDefault>,
+  FastifyBaseLogger,
+  TypeBoxTypeProvider
+>;
+
+/** The routes of one feature: given what they need, they add themselves to the server. */
+export type Routes = (app: App) => void;
+
+declare module 'fastify' {
+  /** What a route asks of the server. Guards and the OpenAPI document are both made from it. */
+  interface FastifyContextConfig {
+    /**
+     * Who may call. `account`: with an access token; `stream`: also with a ticket, where no header can be set;
+     * `signed`: the URL itself is the credential, checked by the route. Default: anybody.
+     */
+    auth?: 'account' | 'stream' | 'signed';
+    /** Checked before the body is read, in this order. */
+    limits?: readonly { readonly policy: LimitPolicy; readonly by: 'address' | 'account' }[];
+    /** It commits: `Idempotency-Key` and `Durability` are taken, `Position` and `ETag` answered. */
+    command?: true;
+    /** Name of the projection it reads: `Consistent-With` is taken. */
+    reads?: string;
+    /** Answered also while the server stops. */
+    probe?: true;
+  }
+  interface FastifyRequest {
+    /** Set on routes with `auth`; null elsewhere. */
+    caller: Caller | null;
+  }
+}
+
+/** A command whose dependencies were given to it: what is left is the context and the input. */
+export type Bound<Command> = Command extends (deps: infer _Deps, ...rest: infer Rest) => infer Result
+  ? (...rest: Rest) => Result
+  : never;

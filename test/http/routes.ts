@@ -1,0 +1,84 @@
+import type { Done } from '../../src/commands/handle.ts';
+import { type AccountId, type ExportId, type JobId, type SessionId, streamId } from '../../src/domain/ids.ts';
+import { accountRoutes } from '../../src/http/accounts.ts';
+import { blobRoutes } from '../../src/http/blobs.ts';
+import { commandContexts } from '../../src/http/commands.ts';
+import { createStreams } from '../../src/http/draining.ts';
+import { exportRoutes } from '../../src/http/exports.ts';
+import { jobRoutes } from '../../src/http/jobs.ts';
+import { metaRoutes } from '../../src/http/meta.ts';
+import { sessionRoutes } from '../../src/http/sessions.ts';
+import { streamTicketRoutes } from '../../src/http/stream-tickets.ts';
+import { pollReadModel } from '../../src/http/streams.ts';
+import { edge, hmac, tokens } from './harness.ts';
+
+export const accountId: AccountId = streamId('acc', 3, 'a'.repeat(20));
+export const sessionId: SessionId = streamId('ses', 3, 'b'.repeat(20));
+export const exportId: ExportId = streamId('exp', 3, 'c'.repeat(20));
+export const jobId: JobId = streamId('job', 3, 'c'.repeat(20));
+
+type Overrides = Partial<
+  Parameters<typeof accountRoutes>[0] &
+    Parameters<typeof sessionRoutes>[0] &
+    Parameters<typeof jobRoutes>[0] &
+    Parameters<typeof exportRoutes>[0] &
+    Parameters<typeof metaRoutes>[0] &
+    Parameters<typeof blobRoutes>[0]
+> & { server?: Parameters<typeof edge>[0] };
+
+/** All routes of the API, over commands and queries that a test may say the answers of. */
+export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
+  const streams = createStreams();
+  const secret = Buffer.alloc(32, 9);
+  const deps = {
+    contextOf: commandContexts({ hmac, durability: 'memory' }),
+    hmac,
+    streams,
+    takeLimit: async () => 'unknown' as const,
+    registerAccount: async () => done({ id: accountId, version: 1 }),
+    login: async () => ({
+      ...done({ id: sessionId, version: 1, accountId, role: 'user' as const }),
+      refreshToken: 'r',
+    }),
+    refreshSession: async () => ({
+      ...done({ id: sessionId, version: 2, accountId, role: 'user' as const }),
+      refreshToken: 'r2',
+    }),
+    endSession: async () => done({ id: sessionId, version: 3 }),
+    loadSession: async () => ({ state: { phase: 'none' as const }, version: 0 }),
+    requestExport: async () => done({ id: exportId, version: 2, jobId, status: 'queued' as const }),
+    findAccount: async () => undefined,
+    openFor: async (_id: string, texts: readonly string[]) => [...texts],
+    findJob: async () => undefined,
+    listJobs: async () => [],
+    findExport: async () => undefined,
+    blobSecret: secret,
+    secret,
+    blobs: {
+      read: () => Promise.reject(new Error('no blobs here')),
+      stat: async () => undefined,
+    },
+    watchReadModel: pollReadModel,
+    checkSession: async () => 'active' as const,
+    ready: async () => ({ ok: true, checks: { redis: { ok: true } } }),
+    tokenKeys: tokens.keys,
+    ...overrides,
+  };
+  return edge({
+    streams,
+    ...server,
+    routes: [
+      accountRoutes(deps),
+      sessionRoutes(deps),
+      streamTicketRoutes(deps),
+      jobRoutes(deps),
+      exportRoutes(deps),
+      blobRoutes(deps),
+      metaRoutes(deps),
+    ],
+  });
+}
+
+export function done<B>(body: B): Done<B> {
+  return { kind: 'done', body, position: '3.1.7', replayed: false, durability: 'memory' };
+}
