@@ -162,7 +162,7 @@ function commitRequest<B>(
     partition,
     appends: plan.changes
       .filter((change) => change.events.length > 0)
-      .map((change, index) => encode(deps, context, change, index === 0 ? claim : undefined)),
+      .map((change, index) => encodeChange(deps, context, change, index === 0 ? claim : undefined)),
     ...(claim ? { claim: { ...claim, retentionMs: deps.idempotencyRetentionMs } } : {}),
     ...(plan.work
       ? { work: plan.work.map((work) => ({ ...work, ...(traceparent ? { traceparent } : {}) })) }
@@ -170,11 +170,12 @@ function commitRequest<B>(
   };
 }
 
-function encode(
-  deps: CommandDeps,
-  context: CommandContext,
+/** What a commit needs of a change: events as JSON texts with their metadata, and the state after them. */
+export function encodeChange(
+  deps: Pick<CommandDeps, 'randomText'>,
+  context: Pick<CommandContext, 'actor' | 'owner' | 'correlation' | 'traceparent'>,
   change: StreamChange,
-  claim: EventMeta['claim'] | undefined,
+  claim?: EventMeta['claim'],
 ): AppendToStream {
   return {
     streamId: change.streamId,
@@ -196,7 +197,7 @@ function encode(
   };
 }
 
-function foldMeta(context: CommandContext, at: string): FoldMeta {
+function foldMeta(context: Pick<CommandContext, 'owner' | 'correlation'>, at: string): FoldMeta {
   return { at, ...(context.owner ? { owner: context.owner } : {}), correlation: context.correlation };
 }
 
@@ -235,7 +236,7 @@ export async function mintId(
 
 /** Folds decided events into the state that the commit keeps beside them. */
 export function changeOf<S, E extends DomainEvent>(
-  context: CommandContext,
+  context: Pick<CommandContext, 'owner' | 'correlation'>,
   at: string,
   loaded: {
     readonly streamId: StreamId;

@@ -126,6 +126,13 @@ export function createMetrics(options: { readonly node?: boolean } = {}) {
       labelNames: ['group', 'event'],
       registers,
     }),
+    /** A group gave a partition up for a while: `unknown_event` (for newer code), `fork` or `gap` (an alarm). */
+    groupStops: new Counter({
+      name: METRIC.groupStops,
+      help: 'Times that a consumer group gave a partition up for a while',
+      labelNames: ['group', 'partition', 'reason'],
+      registers,
+    }),
     /**
      * The exposition that a scraper's `Accept` asks for: OpenMetrics 1.0 with exemplars where it names
      * `application/openmetrics-text`, else Prometheus' text format.

@@ -18,6 +18,7 @@ export const METRIC = {
   jobDuration: 'millrace_job_duration_seconds',
   jobWait: 'millrace_job_wait_seconds',
   leaseChanges: 'millrace_lease_changes_total',
+  groupStops: 'millrace_group_stops_total',
 } as const;
 
 /** The instrumentation scope of every span of ours. */
