@@ -1,0 +1,52 @@
+import type { Redis } from 'ioredis';
+
+/**
+ * Topics of hints, published on the channel `<prefix>:<topic>`. A hint only makes somebody look sooner: it may
+ * get lost, and whoever waits for one looks by himself after a while.
+ *
+ * - `members`: `<role>`; somebody came or went
+ * - `leases`: `<group> <partition>`; a lease was released
+ * - `timers`: `<partition> <due, ms since 1970>`; a timer was set
+ * - `checkpoints`: `<group> <partition> <epoch> <seq>`; an ordered group's transaction was committed
+ */
+export type HintTopic = 'members' | 'leases' | 'timers' | 'checkpoints';
+
+export type Hints = {
+  /** Never throws and is not waited for. */
+  publish(topic: HintTopic, text: string): void;
+  /** @returns a function that ends it */
+  on(topic: HintTopic, listener: (text: string) => void): () => void;
+  close(): void;
+};
+
+/**
+ * @param connections.publisher any connection for commands
+ * @param connections.subscriber a connection of its own, closed by `close`
+ */
+export async function openHints(
+  connections: { readonly publisher: Redis; readonly subscriber: Redis },
+  prefix: string,
+  topics: readonly HintTopic[],
+): Promise<Hints> {
+  const { publisher, subscriber } = connections;
+  const listeners = new Map<string, Set<(text: string) => void>>();
+  const channel = (topic: HintTopic) => `${prefix}:${topic}`;
+  subscriber.on('message', (from: string, text: string) => {
+    for (const listener of listeners.get(from) ?? []) listener(text);
+  });
+  if (topics.length > 0) await subscriber.subscribe(...topics.map(channel));
+  return {
+    publish(topic, text) {
+      publisher.publish(channel(topic), text).catch(() => {});
+    },
+    on(topic, listener) {
+      const set = listeners.get(channel(topic)) ?? new Set();
+      listeners.set(channel(topic), set.add(listener));
+      return () => set.delete(listener);
+    },
+    close() {
+      listeners.clear();
+      subscriber.disconnect();
+    },
+  };
+}

@@ -1,0 +1,146 @@
+import type { Redis } from 'ioredis';
+import { runScript } from '../eventstore/connections.ts';
+import type { PartitionKeys } from '../eventstore/partitions.ts';
+import { type KeptLease, LEASE_MS, type LeaseKeeper, monotonicMs } from './lease-keeper.ts';
+import { readScript } from './scripts.ts';
+
+const acquireScript = readScript(import.meta.url, './lease-acquire.lua');
+const releaseScript = readScript(import.meta.url, './lease-release.lua');
+
+/** A lease counts as lost this long before it can have run out: what was begun under it has time to end. */
+const MARGIN_MS = 3_000;
+
+/** Which (group, partition). */
+export type Share = { readonly group: string; readonly partition: number };
+
+/** The right to act for a group in a partition. It is for liveness; safety is its fencing token. */
+export type Lease = Share & {
+  readonly token: number;
+  /** Aborted once the lease is lost; not by `release`. */
+  readonly lost: AbortSignal;
+  /** Whether it can be relied on right now: ask before each step. */
+  held(): boolean;
+  /** Gives it back. Never throws: what can't be given back runs out. */
+  release(): Promise<void>;
+};
+
+export type Leases = {
+  /** Takes what is free of `wanted`. Throws when Postgres or Redis is away: then nothing changes hands. */
+  acquire(wanted: readonly Share[]): Promise<Lease[]>;
+  /** Ends leases of dead predecessors: the same instance id, another nonce. */
+  endPredecessors(shares: readonly Share[]): Promise<number>;
+};
+
+/**
+ * @param deps.owner `<instanceId>#<nonce>`
+ * @param deps.mintTokens takes n values of the Postgres sequence `fencing_tokens`
+ */
+export function createLeases(deps: {
+  readonly redis: Redis;
+  readonly keeper: LeaseKeeper;
+  readonly owner: string;
+  readonly keys: readonly PartitionKeys[];
+  readonly mintTokens: (count: number) => Promise<number[]>;
+  readonly leaseMs?: number;
+  readonly marginMs?: number;
+}): Leases {
+  const { redis, keeper, owner } = deps;
+  const leaseMs = deps.leaseMs ?? LEASE_MS;
+  const keyOf = ({ group, partition }: Share) => {
+    const keys = deps.keys[partition];
+    if (!keys) throw new Error(`there is no partition ${partition}`);
+    return keys.lease(group);
+  };
+
+  async function take(share: Share, token: number): Promise<Lease | undefined> {
+    const key = keyOf(share);
+    const asked = monotonicMs();
+    const reply = await runScript(redis, acquireScript, [key], [owner, token, leaseMs]);
+    if (reply !== 1) return undefined;
+    return holdLease(share, token, keeper.keep(key, token, asked), deps.marginMs ?? MARGIN_MS, async () => {
+      await runScript(redis, releaseScript, [key], ['token', token]).catch(() => {});
+    });
+  }
+
+  return {
+    async acquire(wanted) {
+      const free = await whatIsFree(redis, owner, wanted, keyOf);
+      if (free.length === 0) return [];
+      const tokens = await deps.mintTokens(free.length);
+      const taken = await Promise.all(
+        free.map(async (share, index) => {
+          const token = tokens[index];
+          return token === undefined ? undefined : take(share, token);
+        }),
+      );
+      return taken.filter((lease) => lease !== undefined);
+    },
+    async endPredecessors(shares) {
+      const ended = await Promise.all(
+        shares.map((share) => runScript(redis, releaseScript, [keyOf(share)], ['predecessor', owner])),
+      );
+      return ended.filter((reply) => reply === 1).length;
+    },
+  };
+}
+
+/** A look first: tokens come from Postgres, and what another holds is not worth asking it. */
+async function whatIsFree(
+  redis: Redis,
+  owner: string,
+  wanted: readonly Share[],
+  keyOf: (share: Share) => string,
+): Promise<Share[]> {
+  const instance = owner.slice(0, owner.lastIndexOf('#') + 1);
+  const owners = await Promise.all(wanted.map((share) => redis.hget(keyOf(share), 'owner')));
+  return wanted.filter((_, index) => {
+    const holder = owners[index];
+    return !holder || holder.startsWith(instance);
+  });
+}
+
+function holdLease(
+  share: Share,
+  token: number,
+  kept: KeptLease,
+  marginMs: number,
+  giveBack: () => Promise<void>,
+): Lease {
+  const lost = new AbortController();
+  let released = false;
+  const left = () => kept.validUntil() - marginMs - monotonicMs();
+  let watch: NodeJS.Timeout | undefined;
+  const look = () => {
+    if (released) return;
+    const ms = left();
+    if (ms > 0) {
+      // A renewal that Redis refused is noticed within a second, not when the time is up.
+      watch = setTimeout(look, Math.min(ms, 1_000));
+      return;
+    }
+    kept.forget();
+    lost.abort(new LeaseLostError(share));
+  };
+  look();
+  return {
+    ...share,
+    token,
+    lost: lost.signal,
+    held: () => !released && !lost.signal.aborted && left() > 0,
+    async release() {
+      if (released) return;
+      released = true;
+      clearTimeout(watch);
+      kept.forget();
+      await giveBack();
+    },
+  };
+}
+
+/** Somebody else may own this by now: drop what you hold. */
+export class LeaseLostError extends Error {
+  override readonly name = 'LeaseLostError';
+  constructor({ group, partition }: Share) {
+    super(`the lease of ${group} in partition ${partition} is lost`);
+  }
+}

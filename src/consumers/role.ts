@@ -1,0 +1,115 @@
+import { randomBytes } from 'node:crypto';
+import type { Redis } from 'ioredis';
+import { type Kysely, sql } from 'kysely';
+import type { Connection } from '../eventstore/connections.ts';
+import type { OpenEventStore } from '../eventstore/store.ts';
+import type { LedgerTables } from '../eventstore/tables.ts';
+import type { Logger } from '../telemetry/logging.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { memberName } from './assignment.ts';
+import { type Hints, openHints } from './hints.ts';
+import { createLeaseKeeper } from './lease-keeper.ts';
+import { createLeases, type Share } from './leases.ts';
+import { joinMembers } from './membership.ts';
+import { type Group, startOwnership } from './ownership.ts';
+import { createYields } from './yields.ts';
+
+/** Connections are made by the composition root; each one asked for is closed by who asked. */
+export type Connections = {
+  readonly blocking: (name: string, blockMs: number) => Connection;
+  readonly subscriber: (name: string) => Redis;
+};
+
+export type RoleDeps = {
+  /** The same for a process and its successor, another for each of those that run side by side. */
+  readonly instanceId: string;
+  /** KEY_PREFIX */
+  readonly prefix: string;
+  readonly store: OpenEventStore;
+  readonly db: Kysely<LedgerTables>;
+  readonly connections: Connections;
+  readonly metrics: Metrics;
+  readonly logger: Logger;
+};
+
+/** A role as `main.ts` runs it. */
+export type RunningRole = {
+  /** `<instanceId>#<nonce>` */
+  readonly member: string;
+  /** Resolves once it has taken all that it could of what it should own. */
+  ready(): Promise<void>;
+  /** What it owns now. */
+  held(): readonly Share[];
+  /** Ends what runs, and hands over at once. */
+  stop(): Promise<void>;
+};
+
+/**
+ * Joins a role's members and shares out its groups among them, until it is stopped. A process that starts ends
+ * the leases of its own dead predecessors first.
+ *
+ * @param role `projectors`, `workers`: stored, a name for life. Its groups are its own: no other role has them.
+ */
+export async function startRole(
+  deps: RoleDeps,
+  role: string,
+  groupsOf: (hints: Hints, member: string) => readonly Group[],
+): Promise<RunningRole> {
+  const { store, prefix, logger } = deps;
+  const { redis } = store.writer;
+  const member = memberName(deps.instanceId, randomBytes(6).toString('hex'));
+  const hints = await openHints(
+    { publisher: redis, subscriber: deps.connections.subscriber(`${role}-hints`) },
+    prefix,
+    ['members', 'leases', 'timers'],
+  );
+  const keeper = createLeaseKeeper(redis);
+  const leases = createLeases({
+    redis,
+    keeper,
+    owner: member,
+    keys: store.keys,
+    mintTokens: (count) => mintTokens(deps.db, count),
+  });
+  const groups = groupsOf(hints, member);
+  const shares = groups.flatMap(({ name }) =>
+    store.keys.map(({ partition }) => ({ group: name, partition })),
+  );
+  const ended = await leases.endPredecessors(shares);
+  if (ended > 0) logger.info({ leases: ended }, 'ended the leases of a dead predecessor');
+  const membership = await joinMembers({
+    redis,
+    prefix,
+    role,
+    member,
+    hints,
+    onError: (err) => logger.debug({ err }, 'a heartbeat failed'),
+  });
+  const ownership = startOwnership({
+    groups,
+    partitions: store.partitions,
+    membership,
+    leases,
+    yields: createYields(redis, prefix, role, member),
+    hints,
+    logger,
+    metrics: deps.metrics,
+  });
+  return {
+    member,
+    ready: ownership.ready,
+    held: ownership.held,
+    async stop() {
+      await ownership.stop();
+      keeper.close();
+      hints.close();
+    },
+  };
+}
+
+/** Fencing tokens come from Postgres: a counter in Redis can go back in a failover. */
+async function mintTokens(db: Kysely<LedgerTables>, count: number): Promise<number[]> {
+  const { rows } = await sql<{ token: number }>`
+    SELECT nextval('fencing_tokens') AS token FROM generate_series(1, ${count})`.execute(db);
+  return rows.map(({ token }) => token);
+}
