@@ -1,0 +1,13 @@
+/**
+ * Reads one value of an event's metadata without parsing all of it: readers look at every event of a batch for
+ * its time and its trace. A quoted text inside of another value has its quotes escaped, so it cannot match.
+ */
+export function traceparentOf(meta: string): string | undefined {
+  return /"traceparent":"([^"\\]*)"/.exec(meta)?.[1];
+}
+
+/** When the event was decided, ms since 1970; undefined where it does not say so. */
+export function decidedAt(meta: string): number | undefined {
+  const at = Date.parse(/"at":"([^"\\]*)"/.exec(meta)?.[1] ?? '');
+  return Number.isNaN(at) ? undefined : at;
+}

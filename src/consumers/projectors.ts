@@ -1,0 +1,58 @@
+import { LEDGER_GROUP } from '../eventstore/checkpoints.ts';
+import { readLedger } from '../eventstore/ledger-read.ts';
+import type { OrderedGroup } from '../eventstore/types.ts';
+import { measureLag } from './lag.ts';
+import { openPartitionLog, TAIL_BLOCK_MS } from './partition-log.ts';
+import { orderedReader, type Standing } from './reader.ts';
+import { type RoleDeps, type RunningRole, startRole } from './role.ts';
+import { shareByPartition } from './shared.ts';
+import { startTrimmer } from './trimmer.ts';
+
+export type ProjectorDeps = RoleDeps & {
+  /** The ledger, and every projection. */
+  readonly groups: readonly OrderedGroup[];
+  readonly trim: {
+    readonly windowEvents: number;
+    readonly retentionMs: number;
+    readonly everyMs: number;
+  };
+};
+
+/** Runs the ordered groups: the ledger and the projections; trims what the ledger holds. */
+export async function startProjectors(deps: ProjectorDeps): Promise<RunningRole> {
+  const { store, connections, metrics, logger, db } = deps;
+  const standings = new Set<Standing>();
+  const logOf = shareByPartition((partition) => {
+    const keys = store.keys[partition];
+    if (!keys) throw new Error(`there is no partition ${partition}`);
+    return openPartitionLog({
+      keys,
+      blocking: connections.blocking(`tail-${partition}`, TAIL_BLOCK_MS),
+      reader: store.reader,
+      readLedger: (_, after, limit) => readLedger(db, { partition, after, limit }),
+    });
+  });
+  const role = await startRole(deps, 'projectors', (hints) =>
+    deps.groups.map((group) => orderedReader({ logOf, standings, hints, logger, metrics }, group)),
+  );
+  const lag = measureLag({ store, standings, metrics, logger });
+  const trimmer = startTrimmer({
+    ...deps.trim,
+    db,
+    store,
+    logger,
+    partitions: () =>
+      role
+        .held()
+        .filter(({ group }) => group === LEDGER_GROUP)
+        .map(({ partition }) => partition),
+  });
+  return {
+    ...role,
+    async stop() {
+      lag.stop();
+      await trimmer.stop();
+      await role.stop();
+    },
+  };
+}

@@ -1,0 +1,128 @@
+import { UnknownEventError } from '../domain/events.ts';
+import { LogGapError } from '../eventstore/log.ts';
+import { type Checkpoint, FencedError, type OrderedGroup } from '../eventstore/types.ts';
+import type { Logger } from '../telemetry/logging.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
+import { backoffMs, pause, untilAborted } from './backoff.ts';
+import type { Hints } from './hints.ts';
+import type { Lease } from './leases.ts';
+import { LedgerForkError } from './ledger-errors.ts';
+import { observeBatch } from './observe-batch.ts';
+import type { Ended, Group } from './ownership.ts';
+import { type Batch, LogForkError, type PartitionLog } from './partition-log.ts';
+
+const BATCH_EVENTS = 500;
+/** How long a process stays away from what it had to give up. */
+const YIELD_MS = 60_000;
+const RETRY = { baseMs: 100, capMs: 10_000 };
+
+/** Where a group stands in a partition: read by the lag metrics. */
+export type Standing = { readonly group: string; readonly partition: number; checkpoint: Checkpoint };
+
+export type ReaderDeps = {
+  /** The partition's shared log; `release` when the reader has ended. */
+  readonly logOf: (partition: number) => { readonly value: PartitionLog; readonly release: () => void };
+  readonly standings: Set<Standing>;
+  readonly hints: Hints;
+  readonly logger: Logger;
+  readonly metrics: Pick<Metrics, 'projectionFreshness' | 'groupStops'>;
+};
+
+/** An ordered group, to be run under leases: one loop for each partition that it owns. */
+export function orderedReader(deps: ReaderDeps, group: OrderedGroup): Group {
+  return {
+    name: group.name,
+    start(lease) {
+      const stop = new AbortController();
+      return {
+        ended: read(deps, group, lease, AbortSignal.any([stop.signal, lease.lost])),
+        handOver: () => stop.abort(),
+        stop: () => stop.abort(),
+      };
+    },
+  };
+}
+
+/** Reads and applies batches until the signal. A batch under way is finished; an event is never skipped. */
+async function read(
+  deps: ReaderDeps,
+  group: OrderedGroup,
+  lease: Lease,
+  signal: AbortSignal,
+): Promise<Ended> {
+  const { partition, token } = lease;
+  const logger = deps.logger.child({ group: group.name, partition });
+  const { value: log, release } = deps.logOf(partition);
+  let standing: Standing | undefined;
+  let failures = 0;
+  try {
+    while (!signal.aborted && lease.held()) {
+      try {
+        if (!standing) {
+          standing = { group: group.name, partition, checkpoint: await group.open(partition, token) };
+          deps.standings.add(standing);
+        }
+        const batch = await untilAborted(log.next(standing.checkpoint, BATCH_EVENTS), signal);
+        if (!batch || signal.aborted || !lease.held() || !log.isCurrent(batch)) continue;
+        standing.checkpoint = await applyBatch(deps, group, standing.checkpoint, batch, token);
+        failures = 0;
+      } catch (error) {
+        const ended = endOf(error);
+        if (ended) {
+          report(deps, logger, lease, error);
+          return ended;
+        }
+        failures++;
+        logger.error({ err: error, failures }, 'a batch was not applied; it is tried again');
+        // Whether the transaction stands may be unknown: the checkpoint is read anew.
+        if (standing) deps.standings.delete(standing);
+        standing = undefined;
+        await pause(backoffMs(failures, RETRY, Math.random()), signal);
+      }
+    }
+    return lease.lost.aborted ? { kind: 'lost' } : { kind: 'done' };
+  } finally {
+    if (standing) deps.standings.delete(standing);
+    release();
+  }
+}
+
+async function applyBatch(
+  deps: ReaderDeps,
+  group: OrderedGroup,
+  from: Checkpoint,
+  batch: Batch,
+  token: number,
+): Promise<Checkpoint> {
+  const [first] = batch.events;
+  if (!first) return from;
+  const startTime = Date.now();
+  const moved = await group.apply(first.partition, from, batch.events, token);
+  deps.hints.publish('checkpoints', `${group.name} ${first.partition} ${moved.epoch} ${moved.seq}`);
+  observeBatch(deps.metrics, group.name, batch.events, startTime, Date.now());
+  return moved;
+}
+
+/** What an error means for the lease; undefined: try again. */
+function endOf(error: unknown): Ended | undefined {
+  if (error instanceof FencedError) return { kind: 'lost' };
+  if (stopReason(error)) return { kind: 'yield', forMs: YIELD_MS };
+  return undefined;
+}
+
+function stopReason(error: unknown): 'unknown_event' | 'fork' | 'gap' | undefined {
+  if (error instanceof UnknownEventError) return 'unknown_event';
+  if (error instanceof LedgerForkError || error instanceof LogForkError) return 'fork';
+  return error instanceof LogGapError ? 'gap' : undefined;
+}
+
+function report(deps: ReaderDeps, logger: Logger, lease: Lease, error: unknown): void {
+  const reason = stopReason(error);
+  if (!reason) {
+    logger.warn({ err: error }, 'fenced: another owner has taken over');
+    return;
+  }
+  deps.metrics.groupStops.inc({ group: lease.group, partition: String(lease.partition), reason });
+  if (reason === 'unknown_event') logger.error({ err: error }, 'left to newer code');
+  else logger.fatal({ err: error }, 'stopped: the log and what was recorded of it disagree');
+}

@@ -1,0 +1,136 @@
+import type { Kysely } from 'kysely';
+import type { DomainEventType } from '../domain/events.ts';
+import type { StreamId } from '../domain/ids.ts';
+import { LEDGER_GROUP, readCheckpoint } from '../eventstore/checkpoints.ts';
+import type { OpenEventStore } from '../eventstore/store.ts';
+import type { LedgerTables } from '../eventstore/tables.ts';
+import type { Logger } from '../telemetry/logging.ts';
+
+/** The last event of a stream that changes no more by itself. */
+const FINAL: readonly DomainEventType[] = ['JobCompleted', 'JobDeadLettered'];
+/** Rows of the ledger looked at in one statement. */
+const SCAN = 10_000;
+
+export type TrimmerDeps = {
+  readonly db: Kysely<LedgerTables>;
+  readonly store: Pick<OpenEventStore, 'maintain' | 'keys' | 'reader'>;
+  /** Events that stay in the log though the ledger has them: more than Postgres could lose in its own failover. */
+  readonly windowEvents: number;
+  /** Events stay at least this long after the ledger took them. */
+  readonly retentionMs: number;
+};
+
+/**
+ * Shrinks a partition in Redis to what the ledger does not hold for good: trims the log, and evicts the states of
+ * finished jobs. Gated by the ledger's checkpoint as Postgres has it, and by nothing else: no group can hold the
+ * log hostage, as who is behind reads the ledger.
+ */
+export type Trimmer = {
+  trim(partition: number): Promise<{ readonly evicted: number; readonly trimmed: number }>;
+};
+
+export function createTrimmer(deps: TrimmerDeps): Trimmer {
+  /** Up to which seq finished jobs were evicted, by partition. */
+  const evictedTo = new Map<number, number>();
+
+  return {
+    async trim(partition) {
+      const checkpoint = await readCheckpoint(deps.db, LEDGER_GROUP, partition);
+      if (!checkpoint || checkpoint.seq === 0) return { evicted: 0, trimmed: 0 };
+      const from = evictedTo.get(partition) ?? (await evictedBefore(deps, partition));
+      const upTo = Math.min(checkpoint.seq, from + SCAN);
+      const [evict, trimTo] = await Promise.all([
+        finishedStreams(deps.db, partition, from, upTo),
+        trimPoint(deps, partition, checkpoint.seq),
+      ]);
+      const done = await deps.store.maintain({
+        partition,
+        heldSeq: checkpoint.seq,
+        evict,
+        ...(trimTo ? { trimTo } : {}),
+      });
+      evictedTo.set(partition, upTo);
+      return done;
+    },
+  };
+}
+
+/** Trims what `partitions` names, every `everyMs`. */
+export function startTrimmer(
+  deps: TrimmerDeps & {
+    readonly partitions: () => readonly number[];
+    readonly everyMs: number;
+    readonly logger: Logger;
+  },
+): { stop(): Promise<void> } {
+  const trimmer = createTrimmer(deps);
+  let underWay: Promise<void> | undefined;
+  async function round(): Promise<void> {
+    for (const partition of deps.partitions()) {
+      await trimmer.trim(partition).catch((err: unknown) => {
+        deps.logger.warn({ err, partition }, 'the log could not be trimmed');
+      });
+    }
+  }
+  const timer = setInterval(() => {
+    underWay ??= round().finally(() => {
+      underWay = undefined;
+    });
+  }, deps.everyMs);
+  return {
+    async stop() {
+      clearInterval(timer);
+      await underWay;
+    },
+  };
+}
+
+async function evictedBefore({ store }: TrimmerDeps, partition: number): Promise<number> {
+  const keys = store.keys[partition];
+  return keys ? Number((await store.reader.redis.hget(keys.meta, 'evicted')) ?? 0) : 0;
+}
+
+async function finishedStreams(
+  db: Kysely<LedgerTables>,
+  partition: number,
+  after: number,
+  upTo: number,
+): Promise<StreamId[]> {
+  const rows = await db
+    .selectFrom('ledger')
+    .select('stream_id')
+    .where('partition', '=', partition)
+    .where('seq', '>', after)
+    .where('seq', '<=', upTo)
+    .where('type', 'in', FINAL)
+    .orderBy('seq')
+    .execute();
+  return [...new Set(rows.map(({ stream_id }) => stream_id as StreamId))];
+}
+
+/** The newest event that may leave the log; undefined: none. */
+async function trimPoint(
+  { db, windowEvents, retentionMs }: TrimmerDeps,
+  partition: number,
+  heldSeq: number,
+): Promise<{ epoch: number; seq: number } | undefined> {
+  const beyondWindow = heldSeq - windowEvents;
+  if (beyondWindow <= 0) return undefined;
+  // Batches tell when the ledger took what, and are few; a batch that crosses the window stays whole.
+  const batch = await db
+    .selectFrom('ledger_batches')
+    .select('last_seq')
+    .where('partition', '=', partition)
+    .where('last_seq', '<=', beyondWindow)
+    .where('appended_at', '<=', new Date(Date.now() - retentionMs))
+    .orderBy('last_seq', 'desc')
+    .limit(1)
+    .executeTakeFirst();
+  if (!batch) return undefined;
+  return db
+    .selectFrom('ledger')
+    .select(['epoch', 'seq'])
+    .where('partition', '=', partition)
+    .where('seq', '=', batch.last_seq)
+    .executeTakeFirst();
+}
