@@ -1,0 +1,93 @@
+import type { Static, TSchema } from 'typebox';
+import { Compile } from 'typebox/compile';
+import type { JobId } from '../domain/ids.ts';
+import type { JobQueue } from '../domain/jobs.ts';
+import type { Logger } from '../telemetry/logging.ts';
+
+/** What a handler is given. */
+export type JobContext<P> = {
+  readonly job: {
+    readonly id: JobId;
+    readonly type: string;
+    readonly payload: P;
+    /** The account that it is run for; absent: the installation itself. */
+    readonly owner?: string;
+    /** 1 for the first. A recovery after a worker's death has the number of the attempt that it repeats. */
+    readonly attempt: number;
+    /** RFC 3339. */
+    readonly enqueuedAt: string;
+  };
+  /** Aborted when the time is up, the lease is lost or the worker stops: end, and throw. */
+  readonly signal: AbortSignal;
+  /** Says how far it is, in percent. Recorded at most once a second; the latest is the one that counts. */
+  readonly progress: (percent: number, detail?: unknown) => void;
+  /** Its lines carry job, attempt and trace. */
+  readonly logger: Logger;
+  /** The same in every run of this job: for effects outside, which may be asked for more than once. */
+  readonly idempotencyKey: string;
+};
+
+export type JobSettings = {
+  /** Stored in events: a name for life. */
+  readonly type: string;
+  readonly queue: JobQueue;
+  readonly maxAttempts: number;
+  /** Of one attempt. */
+  readonly timeoutSeconds: number;
+  /** Backoff between attempts: capped, exponential, with full jitter. */
+  readonly retry: { readonly baseMs: number; readonly capMs: number };
+};
+
+/** A type of jobs. What is asked for under its name is checked against `payload`, what comes back against `result`. */
+export type JobDefinition = JobSettings & {
+  readonly payload: TSchema;
+  readonly result: TSchema;
+  /** Runs the handler. Throws `NoRetryError` for a payload that is not the type's. */
+  readonly perform: (context: JobContext<unknown>) => Promise<unknown>;
+  /** What is wrong with a result; undefined: nothing. */
+  readonly resultError: (result: unknown) => string | undefined;
+};
+
+/** Thrown by a handler: another attempt would end the same way, so the job is dead-lettered at once. */
+export class NoRetryError extends Error {
+  override readonly name: string = 'NoRetryError';
+}
+
+/**
+ * Defines a type of jobs.
+ *
+ * @example
+ * export const thumbnail = defineJob({
+ *   type: 'thumbnail', queue: 'default', maxAttempts: 5, timeoutSeconds: 60,
+ *   retry: { baseMs: 1_000, capMs: 60_000 },
+ *   payload: Type.Object({ blob: Type.String({ maxLength: 300 }) }),
+ *   result: Type.Object({ bytes: Type.Integer() }),
+ *   run: async ({ job, signal }) => ({ bytes: await shrink(job.payload.blob, signal) }),
+ * });
+ */
+export function defineJob<P extends TSchema, R extends TSchema>(
+  job: JobSettings & {
+    readonly payload: P;
+    readonly result: R;
+    readonly run: (context: JobContext<Static<P>>) => Promise<Static<R>>;
+  },
+): JobDefinition {
+  const { run, ...definition } = job;
+  const payload = Compile(job.payload);
+  const result = Compile(job.result);
+  return {
+    ...definition,
+    async perform(context) {
+      const given = context.job.payload;
+      if (!payload.Check(given)) {
+        throw new NoRetryError(`the payload is not a ${job.type}'s: ${describe(payload.Errors(given))}`);
+      }
+      return run({ ...context, job: { ...context.job, payload: given } });
+    },
+    resultError: (value) => (result.Check(value) ? undefined : describe(result.Errors(value))),
+  };
+}
+
+function describe(errors: readonly { instancePath: string; message: string }[]): string {
+  return errors.map(({ instancePath, message }) => `${instancePath || '/'} ${message}`).join('; ');
+}

@@ -1,0 +1,171 @@
+import type { Logger } from '../telemetry/logging.ts';
+import { backoffMs, pause, untilAborted } from './backoff.ts';
+import type { JobOutcome, JobToRun } from './job-runner.ts';
+import type { Lease } from './leases.ts';
+import type { Ended, Running } from './ownership.ts';
+import type { Slots } from './slots.ts';
+import type { StreamIds, Taken, WorkStreams } from './take.ts';
+import type { Waker } from './waker.ts';
+
+/** Taken at once and kept for the next free slots: little, as it can't be overtaken by what is more urgent. */
+const PREFETCH = 4;
+/** Every so many takes begin with the lowest priority, so that it is never starved. */
+const LOWEST_FIRST_EVERY = 8;
+/** When a lane is to be handed over, how long it waits without taking work for what still runs. */
+const HAND_OVER_PAUSE_MS = 2_000;
+const RETRY = { baseMs: 50, capMs: 2_000 };
+
+export type LaneDeps = {
+  readonly lease: Lease;
+  readonly streams: WorkStreams;
+  readonly waker: Waker;
+  readonly slots: Slots;
+  /** Whether this process can run such a job; what it can't is left pending. */
+  readonly knows: (type: string) => boolean;
+  /** Never rejects. */
+  readonly run: (job: JobToRun, drain: AbortSignal) => Promise<JobOutcome>;
+  /** How long jobs may go on when the process stops. */
+  readonly drainMs: number;
+  /** Called when the connection that takes work was lost: a reply may have been, too. */
+  readonly onReconnect: (listener: () => void) => () => void;
+  readonly logger: Logger;
+};
+
+/**
+ * The work of one queue in one partition, as long as its lease lasts. First what is pending (the owner before had
+ * it), then what is new; after a reconnect, or a take that failed, what is pending again, as a lost reply leaves
+ * entries there that nobody holds.
+ */
+export function startLane(deps: LaneDeps): Running {
+  const { lease, streams, slots, logger } = deps;
+  const drain = new AbortController();
+  /** Aborted when nothing more is to be taken, for good. */
+  const over = new AbortController();
+  const ending = AbortSignal.any([over.signal, lease.lost]);
+  /** What this lane holds: waiting in the buffer, running, or put aside. */
+  const held = new Set<string>();
+  const running = new Set<Promise<void>>();
+  let buffer: JobToRun[] = [];
+  let pendingAfter: StreamIds | undefined = new Map();
+  let takes = 0;
+  let resume = Promise.withResolvers<void>();
+  let paused = false;
+  let handingOver = false;
+
+  const unlisten = deps.onReconnect(() => {
+    pendingAfter = new Map();
+  });
+
+  /** Undefined: nothing was there; the waker has told of more, or may have. */
+  async function next(): Promise<JobToRun | undefined> {
+    if (buffer.length === 0) await fill();
+    return buffer.shift();
+  }
+
+  async function fill(): Promise<void> {
+    const after = pendingAfter;
+    const lowestFirst = ++takes % LOWEST_FIRST_EVERY === 0;
+    const taken = await (after
+      ? streams.takePending(PREFETCH * 8, after)
+      : streams.takeNew(PREFETCH, lowestFirst)
+    ).catch((error: unknown) => {
+      pendingAfter = new Map();
+      throw error;
+    });
+    if (taken === 'lease_lost') {
+      over.abort();
+      return;
+    }
+    const isNews = keep(taken);
+    if (after) {
+      const done = [...taken.ids.values()].every((id) => id === '');
+      if (pendingAfter === after) pendingAfter = done ? undefined : taken.ids;
+      return;
+    }
+    if (!isNews) await untilAborted(deps.waker.wait(taken.ids), ending);
+  }
+
+  function keep(taken: Taken): boolean {
+    for (const entry of taken.malformed) {
+      if (!held.has(entry)) logger.error({ entry }, 'a work entry is malformed and is left alone');
+      held.add(entry);
+    }
+    for (const job of taken.jobs) {
+      const key = `${job.priority} ${job.entryId}`;
+      if (held.has(key)) continue;
+      held.add(key);
+      if (deps.knows(job.type)) buffer.push(job);
+      else logger.error({ jobId: job.jobId, jobType: job.type }, 'a job is left to code that knows its type');
+    }
+    return taken.jobs.length > 0 || taken.malformed.length > 0;
+  }
+
+  function begin(job: JobToRun, release: () => void): void {
+    const key = `${job.priority} ${job.entryId}`;
+    const run = deps.run(job, drain.signal).then(async (outcome) => {
+      release();
+      running.delete(run);
+      // What was left while the lane goes on is pending still: it comes again with the next look there.
+      held.delete(key);
+      if (outcome !== 'left' || ending.aborted) return;
+      await pause(1_000, ending);
+      pendingAfter = new Map();
+    });
+    running.add(run);
+  }
+
+  async function loop(): Promise<void> {
+    for (let failures = 0; !ending.aborted && lease.held(); ) {
+      try {
+        if (paused) await untilAborted(resume.promise, ending);
+        const job = await next();
+        failures = 0;
+        if (!job) continue;
+        const release = await slots.acquire(ending);
+        if (release && !paused && lease.held()) begin(job, release);
+        else {
+          release?.();
+          buffer.unshift(job);
+        }
+      } catch (err) {
+        failures++;
+        if (failures === 1) logger.warn({ err }, 'work could not be taken; trying again');
+        await pause(backoffMs(failures, RETRY, 0.5 + Math.random() / 2), ending);
+      }
+    }
+  }
+
+  async function handOver(): Promise<void> {
+    handingOver = true;
+    while (!ending.aborted) {
+      // Work is still taken while what runs now goes on: that may take hours.
+      await untilAborted(Promise.all(running), ending);
+      paused = true;
+      await Promise.race([Promise.all(running), pause(HAND_OVER_PAUSE_MS, ending)]);
+      if (running.size === 0) break;
+      paused = false;
+      resume.resolve();
+      resume = Promise.withResolvers();
+    }
+    over.abort();
+  }
+
+  async function end(): Promise<Ended> {
+    await loop();
+    over.abort();
+    unlisten();
+    buffer = [];
+    const deadline = setTimeout(() => drain.abort(), deps.drainMs);
+    await Promise.all(running);
+    clearTimeout(deadline);
+    return { kind: lease.lost.aborted ? 'lost' : 'done' };
+  }
+
+  return {
+    ended: end(),
+    handOver: () => {
+      if (!handingOver) void handOver();
+    },
+    stop: () => over.abort(),
+  };
+}

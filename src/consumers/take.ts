@@ -1,0 +1,93 @@
+import type { Redis } from 'ioredis';
+import { parseStreamId } from '../domain/ids.ts';
+import { runScript } from '../eventstore/connections.ts';
+import type { PartitionKeys } from '../eventstore/partitions.ts';
+import type { JobToRun } from './job-runner.ts';
+import type { Lease } from './leases.ts';
+import { readScript } from './scripts.ts';
+
+export const takeScript = readScript(import.meta.url, './take.lua');
+
+/** Highest first. Names are stored in keys: for life. */
+export const PRIORITIES = ['high', 'normal', 'low'] as const;
+
+/** Ids of the work streams by key. */
+export type StreamIds = ReadonlyMap<string, string>;
+
+export type Taken = {
+  readonly jobs: readonly JobToRun[];
+  /** Entries that are no work: left alone. */
+  readonly malformed: readonly string[];
+  readonly ids: StreamIds;
+};
+
+/** The work of one queue in one partition, to be taken under one lease. */
+export type WorkStreams = {
+  /** Up to `count` new entries; without any, the streams' last ids as of that moment. `lease_lost`: not ours. */
+  takeNew(count: number, lowestFirst: boolean): Promise<Taken | 'lease_lost'>;
+  /** Up to `count` entries that were given out before and are not finished; goes on after `ids`. */
+  takePending(count: number, after: StreamIds): Promise<Taken | 'lease_lost'>;
+};
+
+export function workStreams(redis: Redis, keys: PartitionKeys, queue: string, lease: Lease): WorkStreams {
+  const streams = PRIORITIES.map((priority) => ({ priority, key: keys.work(queue, priority) }));
+
+  async function take(order: typeof streams, count: number, args: readonly string[]) {
+    const reply = await runScript(
+      redis,
+      takeScript,
+      [keys.lease(lease.group), ...order.map(({ key }) => key)],
+      [lease.token, `p${keys.partition}`, count, ...args],
+    );
+    if (!Array.isArray(reply)) return 'lease_lost';
+    const [entries, ids] = reply;
+    const jobs: JobToRun[] = [];
+    const malformed: string[] = [];
+    for (const [index, entryId, fields] of asArray(entries).map(asArray)) {
+      const stream = order[Number(index) - 1];
+      if (!stream) throw new Error('take.lua named a stream that it was not given');
+      const job = parseWork(fields, {
+        queue,
+        priority: stream.priority,
+        entryId: String(entryId),
+        lease: { group: lease.group, token: lease.token },
+      });
+      if (job) jobs.push(job);
+      else malformed.push(`${stream.key} ${String(entryId)}`);
+    }
+    const idList = asArray(ids);
+    return {
+      jobs,
+      malformed,
+      ids: new Map(
+        order.flatMap(({ key }, index) =>
+          idList[index] === undefined ? [] : [[key, String(idList[index])]],
+        ),
+      ),
+    };
+  }
+
+  return {
+    takeNew: (count, lowestFirst) => take(lowestFirst ? streams.toReversed() : streams, count, ['new']),
+    takePending: (count, after) =>
+      take(streams, count, ['pending', ...streams.map(({ key }) => after.get(key) ?? '0')]),
+  };
+}
+
+function parseWork(fields: unknown, taken: Omit<JobToRun, 'jobId' | 'type' | 'dueAt'>): JobToRun | undefined {
+  const list = asArray(fields).map(String);
+  const field = (name: string) => {
+    for (let i = 0; i + 1 < list.length; i += 2) if (list[i] === name) return list[i + 1];
+    return undefined;
+  };
+  const jobId = parseStreamId(field('j') ?? '', 'job');
+  const type = field('t');
+  const dueAt = Number(field('at'));
+  const traceparent = field('tp');
+  if (!jobId || !type || !Number.isFinite(dueAt)) return undefined;
+  return { ...taken, jobId, type, dueAt, ...(traceparent ? { traceparent } : {}) };
+}
+
+function asArray(value: unknown): unknown[] {
+  return Array.isArray(value) ? value : [];
+}

@@ -1,0 +1,102 @@
+import type { JobDeps } from '../commands/jobs.ts';
+import { JobQueue } from '../domain/jobs.ts';
+import type { JobDefinition } from './define-job.ts';
+import { type JobToRun, runJob } from './job-runner.ts';
+import { startLane } from './lane.ts';
+import type { Group } from './ownership.ts';
+import { type RoleDeps, type RunningRole, startRole } from './role.ts';
+import { shareByPartition } from './shared.ts';
+import { createSlots } from './slots.ts';
+import { PRIORITIES, workStreams } from './take.ts';
+import { timersGroup } from './timers.ts';
+import { openWaker, WAKE_BLOCK_MS } from './waker.ts';
+
+export type WorkerDeps = RoleDeps &
+  Omit<JobDeps, 'store'> & {
+    readonly jobs: readonly JobDefinition[];
+    /** Jobs at once in this process. */
+    readonly concurrency: number;
+    /** How long running jobs may go on when the worker stops, before they are left to the next owner. */
+    readonly drainMs: number;
+    /** 0 ≤ n < 1: for the jitter of retries. */
+    readonly random: () => number;
+  };
+
+/** Stored in leases: a name for life. */
+export function laneGroup(queue: string): string {
+  return `lane:${queue}`;
+}
+
+/** Runs jobs: one lane for each queue and partition that it owns, and the timers that lead back to them. */
+export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
+  const { store, connections, logger } = deps;
+  const definitions = new Map(deps.jobs.map((job) => [job.type, job]));
+  const queues = [...new Set(deps.jobs.map(({ queue }) => queue))];
+  const slots = createSlots(deps.concurrency);
+  const keysOf = (partition: number) => {
+    const keys = store.keys[partition];
+    if (!keys) throw new Error(`there is no partition ${partition}`);
+    return keys;
+  };
+  const wakerOf = shareByPartition((partition) =>
+    openWaker(
+      connections.blocking(`work-${partition}`, WAKE_BLOCK_MS),
+      queues.flatMap((queue) => PRIORITIES.map((priority) => keysOf(partition).work(queue, priority))),
+    ),
+  );
+
+  const reconnected = new Set<() => void>();
+  const onReady = () => {
+    for (const listener of reconnected) listener();
+  };
+  store.writer.redis.on('ready', onReady);
+
+  const role = await startRole(deps, 'workers', (hints, member) => {
+    const runner = {
+      ...deps,
+      worker: member,
+      onTimer: (partition: number, dueAt: number) => hints.publish('timers', `${partition} ${dueAt}`),
+    };
+    const lanes = queues.map(
+      (queue): Group => ({
+        name: laneGroup(queue),
+        start(lease) {
+          const waker = wakerOf(lease.partition);
+          const lane = startLane({
+            lease,
+            slots,
+            streams: workStreams(store.writer.redis, keysOf(lease.partition), queue, lease),
+            waker: waker.value,
+            knows: (type) => definitions.has(type),
+            async run(job: JobToRun, drain) {
+              const definition = definitions.get(job.type);
+              return definition ? runJob(runner, definition, job, lease, drain) : 'left';
+            },
+            drainMs: deps.drainMs,
+            onReconnect(listener) {
+              reconnected.add(listener);
+              return () => reconnected.delete(listener);
+            },
+            logger: logger.child({ group: lease.group, partition: lease.partition }),
+          });
+          return { ...lane, ended: lane.ended.finally(waker.release) };
+        },
+      }),
+    );
+    const timers = timersGroup({
+      redis: store.writer.redis,
+      keys: store.keys,
+      queues: JobQueue.enum,
+      hints,
+      logger,
+    });
+    return [...lanes, timers];
+  });
+  return {
+    ...role,
+    async stop() {
+      await role.stop();
+      store.writer.redis.off('ready', onReady);
+    },
+  };
+}

@@ -1,0 +1,158 @@
+import { randomBytes, randomInt } from 'node:crypto';
+import { pino } from 'pino';
+import { onTestFinished, vi } from 'vitest';
+import { changeOf, encodeChange } from '../../src/commands/handle.ts';
+import type { Connections, RoleDeps } from '../../src/consumers/role.ts';
+import { type JobId, type StreamId, streamId } from '../../src/domain/ids.ts';
+import { enqueueJob, type Job, type JobPriority, jobFold } from '../../src/domain/jobs.ts';
+import { connectBlocking, connectSubscriber } from '../../src/eventstore/connections.ts';
+import { createEventStore, type OpenEventStore } from '../../src/eventstore/store.ts';
+import { createMetrics } from '../../src/telemetry/metrics.ts';
+import { createWorld, type World } from '../support/world.ts';
+
+export const quiet = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' });
+
+const ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
+export const randomText = (length: number) =>
+  Array.from({ length }, () => ALPHABET[randomInt(ALPHABET.length)]).join('');
+
+export function connectionsTo(url: string): Connections {
+  return {
+    blocking: (name, blockMs) => connectBlocking({ url, name, blockMs }),
+    subscriber: (name) => connectSubscriber({ url, name }),
+  };
+}
+
+/** A world with an open store of few partitions; both end with the test. */
+export async function openWorld(
+  options: { partitions?: number; redisUrl?: string } = {},
+): Promise<{ world: World; store: OpenEventStore }> {
+  const { redisUrl } = options;
+  const world = await createWorld(redisUrl === undefined ? {} : { redisUrl });
+  onTestFinished(() => world.dispose());
+  const store = await openStore(world, options.partitions);
+  return { world, store };
+}
+
+export async function openStore(
+  world: Pick<World, 'redisUrl' | 'db' | 'prefix'>,
+  partitions = 2,
+): Promise<OpenEventStore> {
+  const store = await createEventStore({
+    redisUrl: world.redisUrl,
+    db: world.db,
+    prefix: world.prefix,
+    partitions,
+    name: 'test',
+  });
+  onTestFinished(() => store.close());
+  return store;
+}
+
+export function roleDeps(world: World, store: OpenEventStore, instanceId = randomText(6)): RoleDeps {
+  return {
+    instanceId,
+    prefix: world.prefix,
+    store,
+    db: world.db,
+    connections: connectionsTo(world.redisUrl),
+    metrics: createMetrics({ node: false }),
+    logger: quiet.child({ instanceId }),
+  };
+}
+
+export const jobDeps = (store: OpenEventStore) => ({
+  store,
+  now: () => new Date(),
+  randomText,
+  traceCommit: <T>(_: number, run: (traceparent: string | undefined) => Promise<T>) => run(undefined),
+});
+
+/** Enqueues a job as a command would: its event, its state and its work in one commit. */
+export async function enqueue(
+  store: OpenEventStore,
+  options: {
+    partition?: number;
+    payload?: unknown;
+    type?: string;
+    queue?: 'default' | 'exports';
+    priority?: JobPriority;
+    maxAttempts?: number;
+    timeoutSeconds?: number;
+    owner?: string;
+  } = {},
+): Promise<JobId> {
+  const { partition = 0, type = 'test', priority = 'normal', queue = 'default' } = options;
+  const jobId = streamId('job', partition, randomText(20));
+  const context = {
+    actor: 'test',
+    correlation: randomText(8),
+    ...(options.owner ? { owner: options.owner } : {}),
+  };
+  const decided = enqueueJob(jobFold.initial, {
+    type,
+    payload: options.payload ?? {},
+    queue,
+    priority,
+    maxAttempts: options.maxAttempts ?? 3,
+    timeoutSeconds: options.timeoutSeconds ?? 60,
+  });
+  if (!decided.ok) throw new Error(decided.refusal.detail);
+  const stream = {
+    streamId: jobId,
+    state: jobFold.initial,
+    version: 0,
+    expected: { kind: 'minted' as const },
+  };
+  const change = changeOf(context, new Date().toISOString(), stream, jobFold, decided.events);
+  const outcome = await store.commit({
+    partition,
+    appends: [encodeChange({ randomText }, context, change)],
+    work: [{ queue, priority, jobId, type, dueAt: Date.now() }],
+  });
+  if (outcome.kind !== 'committed') throw new Error(outcome.kind);
+  return jobId;
+}
+
+/** Appends plain events to fresh streams of a partition: `count` commits of one event. */
+export async function appendEvents(
+  store: OpenEventStore,
+  partition: number,
+  count: number,
+  data: (index: number) => unknown = (index) => ({ accountId: `a${index}` }),
+): Promise<StreamId[]> {
+  return Promise.all(
+    Array.from({ length: count }, async (_, index) => {
+      const id = streamId('email', partition, randomBytes(16).toString('hex'));
+      const meta = { schema: 1, at: new Date().toISOString(), actor: 'test', correlation: 'c' };
+      const outcome = await store.commit({
+        partition,
+        appends: [
+          {
+            streamId: id,
+            expected: { kind: 'minted' },
+            events: [
+              {
+                id: randomText(16) as never,
+                type: 'EmailClaimed',
+                data: JSON.stringify(data(index)),
+                meta: JSON.stringify(meta),
+              },
+            ],
+            state: { json: '{"phase":"claimed","accountId":"x"}', fold: 1 },
+          },
+        ],
+      });
+      if (outcome.kind !== 'committed') throw new Error(outcome.kind);
+      return id;
+    }),
+  );
+}
+
+export async function jobState(store: OpenEventStore, jobId: JobId): Promise<Job> {
+  return (await store.load(jobId, jobFold)).state;
+}
+
+export function until<T>(check: () => T | Promise<T>, timeout = 10_000): Promise<T> {
+  return vi.waitFor(check, { timeout, interval: 20 });
+}

@@ -1,0 +1,217 @@
+import { Type } from 'typebox';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { defineJob, type JobContext, NoRetryError } from '../../src/consumers/define-job.ts';
+import { startWorkers, type WorkerDeps } from '../../src/consumers/workers.ts';
+import type { OpenEventStore } from '../../src/eventstore/store.ts';
+import type { World } from '../support/world.ts';
+import { enqueue, jobDeps, jobState, openWorld, roleDeps, until } from './support.ts';
+
+type Run = (context: JobContext<unknown>) => Promise<unknown>;
+
+const jobOf = (run: Run, type = 'test') =>
+  defineJob({
+    type,
+    queue: 'default',
+    maxAttempts: 3,
+    timeoutSeconds: 60,
+    retry: { baseMs: 20, capMs: 100 },
+    payload: Type.Unknown(),
+    result: Type.Unknown(),
+    run,
+  });
+
+async function start(world: World, store: OpenEventStore, run: Run, more: Partial<WorkerDeps> = {}) {
+  const workers = await startWorkers({
+    ...roleDeps(world, store),
+    ...jobDeps(store),
+    jobs: [jobOf(run)],
+    concurrency: 4,
+    drainMs: 1_000,
+    random: Math.random,
+    ...more,
+  });
+  let stopped: Promise<void> | undefined;
+  const stop = () => (stopped ??= workers.stop());
+  onTestFinished(stop);
+  await workers.ready();
+  return { ...workers, stop };
+}
+
+async function eventsOf(store: OpenEventStore, partition = 0) {
+  const keys = store.keys[partition];
+  const entries = keys ? await store.reader.redis.xrange(keys.log, '-', '+') : [];
+  return entries.map(([, fields]) => ({
+    type: fields[7],
+    data: JSON.parse(fields[9] ?? ''),
+    meta: JSON.parse(fields[11] ?? ''),
+  }));
+}
+
+describe('A job', () => {
+  it('runs, and its result is in its last event; nothing of it is left in the queue', async () => {
+    const { world, store } = await openWorld();
+    await start(world, store, async ({ job, progress }) => {
+      progress(50);
+      return { doubled: (job.payload as { n: number }).n * 2, attempt: job.attempt };
+    });
+    const jobId = await enqueue(store, { payload: { n: 21 }, owner: 'acc-1' });
+    await until(async () =>
+      expect(await jobState(store, jobId)).toEqual({ phase: 'succeeded', attempts: 1 }),
+    );
+    const events = await eventsOf(store);
+    expect(events.map(({ type }) => type)).toEqual([
+      'JobEnqueued',
+      'JobStarted',
+      'JobProgressed',
+      'JobCompleted',
+    ]);
+    expect(events.at(-1)?.data.result).toEqual({ doubled: 42, attempt: 1 });
+    expect(new Set(events.map(({ meta }) => meta.correlation)).size).toBe(1);
+    expect(events.map(({ meta }) => meta.owner)).toEqual(['acc-1', 'acc-1', 'acc-1', 'acc-1']);
+    const key = store.keys[0]?.work('default', 'normal') ?? '';
+    expect(await store.reader.redis.xlen(key)).toBe(0);
+    expect(await store.reader.redis.xpending(key, 'lane')).toMatchObject([0, null, null, null]);
+  });
+
+  it('is tried again after a failure, and dead-lettered after its last attempt', async () => {
+    const { world, store } = await openWorld();
+    const attempts: number[] = [];
+    await start(world, store, async ({ job }) => {
+      attempts.push(job.attempt);
+      throw new Error('no\u0000luck');
+    });
+    const jobId = await enqueue(store, { maxAttempts: 3 });
+    await until(async () => expect(await jobState(store, jobId)).toEqual({ phase: 'failed', attempts: 3 }));
+    expect(attempts).toEqual([1, 2, 3]);
+    const last = (await eventsOf(store)).at(-1);
+    expect(last?.type).toBe('JobDeadLettered');
+    expect(last?.data.error.message).toBe('no\ufffdluck');
+  });
+
+  it('is dead-lettered at once when its handler says that trying again is of no use', async () => {
+    const { world, store } = await openWorld();
+    await start(world, store, async () => {
+      throw new NoRetryError('hopeless');
+    });
+    const jobId = await enqueue(store, { maxAttempts: 3 });
+    await until(async () => expect(await jobState(store, jobId)).toEqual({ phase: 'failed', attempts: 1 }));
+  });
+
+  it('that takes too long is aborted and counts as failed', async () => {
+    const { world, store } = await openWorld();
+    const reasons: unknown[] = [];
+    await start(world, store, async ({ signal }) => {
+      await new Promise((resolve) => signal.addEventListener('abort', resolve));
+      reasons.push(signal.reason);
+    });
+    const jobId = await enqueue(store, { timeoutSeconds: 1, maxAttempts: 1 });
+    await until(async () => expect(await jobState(store, jobId)).toEqual({ phase: 'failed', attempts: 1 }));
+    expect(reasons).toMatchObject([{ name: 'JobTimeoutError' }]);
+  });
+
+  it('that runs longer than the drain is aborted, and run again as the same attempt by the next worker', async () => {
+    const { world, store } = await openWorld();
+    const started = Promise.withResolvers<void>();
+    const first = await start(
+      world,
+      store,
+      ({ signal }) => {
+        started.resolve();
+        return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+      },
+      { drainMs: 50 },
+    );
+    const jobId = await enqueue(store);
+    await started.promise;
+    await first.stop();
+    expect(await jobState(store, jobId)).toMatchObject({ phase: 'running', attempts: 1 });
+    await start(world, store, async ({ job }) => ({ attempt: job.attempt }));
+    await until(async () =>
+      expect(await jobState(store, jobId)).toEqual({ phase: 'succeeded', attempts: 1 }),
+    );
+    const starts = (await eventsOf(store)).filter(({ type }) => type === 'JobStarted');
+    expect(starts.map(({ data }) => data.recovered)).toEqual([false, true]);
+  });
+
+  it('that is running when the worker stops may end, if it ends in time', async () => {
+    const { world, store } = await openWorld();
+    const started = Promise.withResolvers<void>();
+    const finish = Promise.withResolvers<void>();
+    const workers = await start(world, store, async () => {
+      started.resolve();
+      await finish.promise;
+    });
+    const jobId = await enqueue(store);
+    await started.promise;
+    const stopped = workers.stop();
+    finish.resolve();
+    await stopped;
+    expect(await jobState(store, jobId)).toEqual({ phase: 'succeeded', attempts: 1 });
+  });
+
+  it('of a type that this worker does not know is left alone, and the others go on', async () => {
+    const { world, store } = await openWorld();
+    await start(world, store, async () => null);
+    const unknown = await enqueue(store, { type: 'from-the-future' });
+    const known = await enqueue(store);
+    await until(async () => expect((await jobState(store, known)).phase).toBe('succeeded'));
+    expect((await jobState(store, unknown)).phase).toBe('queued');
+  });
+});
+
+describe('Workers', () => {
+  it('run no more jobs at once than they may, and all of them in the end', async () => {
+    const { world, store } = await openWorld();
+    let running = 0;
+    let most = 0;
+    await start(
+      world,
+      store,
+      async () => {
+        most = Math.max(most, ++running);
+        await new Promise((resolve) => setTimeout(resolve, 5));
+        running--;
+      },
+      { concurrency: 3 },
+    );
+    const jobs = await Promise.all(
+      Array.from({ length: 40 }, (_, index) => enqueue(store, { partition: index % 2 })),
+    );
+    await until(async () => {
+      for (const job of jobs) expect((await jobState(store, job)).phase).toBe('succeeded');
+    });
+    expect(most).toBe(3);
+  });
+
+  it('begin with what is urgent, and do not starve what is not', async () => {
+    const { world, store } = await openWorld({ partitions: 1 });
+    const order: string[] = [];
+    const jobs = [];
+    for (let i = 0; i < 60; i++) jobs.push(await enqueue(store, { priority: 'low', payload: 'low' }));
+    for (let i = 0; i < 60; i++) jobs.push(await enqueue(store, { priority: 'high', payload: 'high' }));
+    await start(
+      world,
+      store,
+      async ({ job }) => {
+        order.push(String(job.payload));
+      },
+      { concurrency: 1 },
+    );
+    await until(() => expect(order).toHaveLength(120));
+    expect(order.slice(0, 12)).toEqual(Array(12).fill('high'));
+    const lowsAmongFirst = order.slice(0, 60).filter((priority) => priority === 'low').length;
+    expect(lowsAmongFirst).toBeGreaterThan(2);
+    expect(lowsAmongFirst).toBeLessThan(20);
+  });
+
+  it('that stop hand over at once, and a new one has every partition', async () => {
+    const { world, store } = await openWorld();
+    const first = await start(world, store, async () => null);
+    expect(first.held()).toHaveLength(4); // lane and timers of two partitions
+    const second = await start(world, store, async () => null);
+    await first.stop();
+    const stopped = Date.now();
+    await until(() => expect(second.held()).toHaveLength(4));
+    expect(Date.now() - stopped).toBeLessThan(2_000);
+  });
+});
