@@ -1,20 +1,14 @@
 import type { Kysely } from 'kysely';
 import type { Position } from '../domain/position.ts';
+import type { CheckpointWaits, WaitOutcome } from '../eventstore/waits.ts';
 import type { Database } from './database.ts';
 import { anyParked } from './parked.ts';
 
 export type ReadAtLeastDeps = {
   readonly db: Kysely<Database>;
-  /** Waits for a group's checkpoint: the event store's `waits.ts`. */
-  readonly waitFor: (wait: {
-    readonly group: string;
-    readonly position: Position;
-    readonly timeoutMs: number;
-    readonly signal?: AbortSignal;
-  }) => Promise<Outcome>;
+  /** Of `createCheckpointWaits`. */
+  readonly waitFor: CheckpointWaits['waitFor'];
 };
-
-type Outcome = 'reached' | 'timeout' | 'lost';
 
 /**
  * `ok`: the read model includes the events at all positions. `behind`: not within the time. `lost`: a position
@@ -39,7 +33,7 @@ export async function readAtLeast(
   const { group, positions, timeoutMs } = wait;
   const done = new AbortController();
   const signal = wait.signal ? AbortSignal.any([wait.signal, done.signal]) : done.signal;
-  const lost = Promise.withResolvers<Outcome[]>();
+  const lost = Promise.withResolvers<WaitOutcome[]>();
   const waits = positions.map(async (position) => {
     const outcome = await deps.waitFor({ group, position, timeoutMs, signal });
     if (outcome === 'lost') lost.resolve([outcome]);

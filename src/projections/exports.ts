@@ -76,7 +76,7 @@ export const projection: Projection<ExportRow, Event> = {
   keyOfUndecodable,
   reduce(row, event) {
     if (event.type === 'ExportRequested') return requested(row, event);
-    if (event.type === 'JobEnqueued') return row ? counted(joined(row, event)) : begun(event);
+    if (event.type === 'JobEnqueued') return row ? counted(row) : begun(event);
     if (!row) throw new Error(`${event.type} of an export that nobody requested`);
     return counted({ ...row, ...runAfter(row, event), ...written(row, event) });
   },
@@ -117,26 +117,10 @@ function begun(event: Recorded<Event>): ExportRow {
   };
 }
 
-/** The request's own owner, time and trace stand, whichever of the two events came first. */
+/** Both first events are of one commit, hence of one owner, time and trace: their order makes no difference. */
 function requested(row: ExportRow | undefined, event: Recorded<ExportEvent>): ExportRow {
-  const fresh = begun(event);
   const { dataset, format } = event.data;
-  return {
-    ...(row ? counted(row) : fresh),
-    owner: fresh.owner ?? row?.owner ?? null,
-    trace_id: fresh.trace_id ?? row?.trace_id ?? null,
-    created_at: fresh.created_at,
-    dataset,
-    format,
-  };
-}
-
-function joined(row: ExportRow, event: Recorded<JobEvent>): ExportRow {
-  return {
-    ...row,
-    owner: row.owner ?? event.meta.owner ?? null,
-    trace_id: row.trace_id ?? traceIdOf(event.meta.traceparent) ?? null,
-  };
+  return { ...(row ? counted(row) : begun(event)), dataset, format };
 }
 
 /** What has been written so far; each start begins the file anew. */

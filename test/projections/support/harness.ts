@@ -1,0 +1,69 @@
+import { sql } from 'kysely';
+import type { RawEvent } from '../../../src/domain/event.ts';
+import { codec } from '../../../src/domain/events.ts';
+import type { Checkpoint, OrderedGroup } from '../../../src/eventstore/types.ts';
+import * as accounts from '../../../src/projections/accounts.ts';
+import type { Database } from '../../../src/projections/database.ts';
+import * as exports from '../../../src/projections/exports.ts';
+import * as jobs from '../../../src/projections/jobs.ts';
+import type { AnyProjection, AnyRow } from '../../../src/projections/projection.ts';
+import { createProjectionGroup } from '../../../src/projections/runner.ts';
+import type { World } from '../../support/world.ts';
+
+/** A projection with its row type put away: how to run it, what its table holds, what it should hold. */
+export type Subject = {
+  readonly name: string;
+  group(world: World): OrderedGroup;
+  stored(world: World): Promise<AnyRow[]>;
+  expected(events: readonly RawEvent[]): AnyRow[];
+};
+
+function subject<R extends AnyRow>(projection: AnyProjection<R>): Subject {
+  return {
+    name: projection.name,
+    group: (world) => createProjectionGroup({ db: world.db, projection, codec }),
+    async stored(world) {
+      return (await sql<R>`SELECT * FROM ${sql.table(projection.table)} ORDER BY id`.execute(world.db)).rows;
+    },
+    expected(events) {
+      const rows = new Map<string, R>();
+      for (const raw of events) {
+        if (!Object.hasOwn(projection.handles, raw.type)) continue;
+        const event = codec.decode(raw);
+        const key = projection.key(event);
+        if (key !== undefined) rows.set(key, projection.reduce(rows.get(key), event));
+      }
+      return [...rows.values()].sort((one, other) => (one.id < other.id ? -1 : 1));
+    },
+  };
+}
+
+/** Every projection there is: a new one is added here and has passed nothing until then. */
+export const subjects: readonly Subject[] = [
+  subject(accounts.projection),
+  subject(jobs.projection),
+  subject(exports.projection),
+];
+
+export const start: Checkpoint = { epoch: 0, seq: 0, eventId: null };
+
+/** Applies events in batches of the given sizes, over and over, from where the group stands. */
+export async function applyAll(
+  group: OrderedGroup,
+  events: readonly RawEvent[],
+  token: number,
+  sizes: readonly number[] = [500],
+): Promise<Checkpoint> {
+  const partition = events[0]?.partition ?? 0;
+  let at = await group.open(partition, token);
+  for (let turn = 0; at.seq < events.length; turn++) {
+    const size = sizes[turn % sizes.length] ?? 500;
+    at = await group.apply(partition, at, events.slice(at.seq, at.seq + size), token);
+  }
+  return at;
+}
+
+export async function emptyReadModels(world: World): Promise<void> {
+  const tables: (keyof Database)[] = ['accounts_v1', 'jobs_v1', 'exports_v1', 'parked_events', 'checkpoints'];
+  await sql`TRUNCATE ${sql.join(tables.map((table) => sql.table(table)))}`.execute(world.db);
+}

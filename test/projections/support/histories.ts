@@ -1,0 +1,206 @@
+import fc from 'fast-check';
+import { type AccountEvent, registerAccount } from '../../../src/domain/accounts.ts';
+import type { Decision } from '../../../src/domain/decision.ts';
+import type { RawEvent } from '../../../src/domain/event.ts';
+import { codec, type DomainEvent } from '../../../src/domain/events.ts';
+import { EXPORT_JOB, requestExport } from '../../../src/domain/exports.ts';
+import {
+  type EventId,
+  exportOfJob,
+  type JobId,
+  type StreamId,
+  type StreamKind,
+  streamId,
+} from '../../../src/domain/ids.ts';
+import {
+  completeJob,
+  enqueueJob,
+  failJob,
+  type Job,
+  type JobEvent,
+  jobFold,
+  progressJob,
+  startJob,
+} from '../../../src/domain/jobs.ts';
+import { startSession } from '../../../src/domain/sessions.ts';
+
+/** What happens to one stream, or to the two of an export, in order. */
+export type Story = readonly { readonly stream: StreamId; readonly event: DomainEvent }[];
+
+const sealed = (text: string) => `sealed:v1:${text}` as Extract<AccountEvent, object>['data']['email'];
+const unique = fc.stringMatching(/^[0-9A-Za-z]{20}$/);
+const json = fc.jsonValue({ maxDepth: 2 });
+const failure = fc.record({
+  name: fc.constantFrom('Error', 'TypeError'),
+  message: fc.string({ unit: 'binary' }),
+});
+
+/** Steps that a job may take; those that its state refuses do not happen. */
+const step = fc.oneof(
+  fc.record({ kind: fc.constant('start' as const), worker: fc.constantFrom('w1', 'w2') }),
+  fc.record({
+    kind: fc.constant('progress' as const),
+    percent: fc.double({ min: 0, max: 100, noNaN: true }),
+    detail: fc.oneof(fc.record({ rows: fc.nat(), bytes: fc.maxSafeNat() }), json, fc.constant(undefined)),
+  }),
+  fc.record({ kind: fc.constant('complete' as const), result: json, rows: fc.nat() }),
+  fc.record({ kind: fc.constant('fail' as const), error: failure, final: fc.boolean() }),
+);
+type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
+
+function decide(state: Job, step: Step, isExport: boolean): Decision<JobEvent> {
+  switch (step.kind) {
+    case 'start':
+      return startJob(state, step.worker);
+    case 'progress':
+      return progressJob(state, step.percent, step.detail);
+    case 'complete':
+      return completeJob(state, isExport ? exportResult(step.rows) : step.result);
+    case 'fail':
+      return failJob(state, { error: step.error, final: step.final, retryAt: '2026-01-01T00:00:00.000Z' });
+  }
+}
+
+function exportResult(rows: number) {
+  return { blob: 'exports/b', fileName: 'events.ndjson.gz', bytes: rows * 7, rows, sha256: 'a'.repeat(64) };
+}
+
+function runOfJob(id: JobId, enqueued: JobEvent, steps: readonly Step[], isExport: boolean): Story {
+  const meta = { at: '2026-01-01T00:00:00.000Z', correlation: 'c' };
+  let state = jobFold.evolve(jobFold.initial, { ...enqueued, ...meta });
+  return steps.flatMap((each) => {
+    const decision = decide(state, each, isExport);
+    if (!decision.ok) return [];
+    for (const event of decision.events) state = jobFold.evolve(state, { ...event, ...meta });
+    return decision.events.map((event) => ({ stream: id, event }));
+  });
+}
+
+/** The events of a decision that can't be refused here. */
+function decided<E>(decision: Decision<E>): readonly E[] {
+  if (!decision.ok) throw new Error(decision.refusal.code);
+  return decision.events;
+}
+
+const spec = { queue: 'default', priority: 'normal', maxAttempts: 3, timeoutSeconds: 60 } as const;
+
+function jobStory(partition: number): fc.Arbitrary<Story> {
+  return fc
+    .record({ unique, steps: fc.array(step, { maxLength: 8 }), payload: json })
+    .map(({ unique, steps, payload }) => {
+      const id: JobId = streamId('job', partition, unique);
+      return decided(enqueueJob({ phase: 'none' }, { ...spec, type: 'mail', payload })).flatMap((event) => [
+        { stream: id, event },
+        ...runOfJob(id, event, steps, false),
+      ]);
+    });
+}
+
+function exportStory(partition: number): fc.Arbitrary<Story> {
+  return fc
+    .record({ unique, steps: fc.array(step, { maxLength: 8 }), requestFirst: fc.boolean() })
+    .map(({ unique, steps, requestFirst }) => {
+      const jobId: JobId = streamId('job', partition, unique);
+      const exportId = exportOfJob(jobId);
+      const [requested] = decided(
+        requestExport(
+          { phase: 'none' },
+          { dataset: 'events', format: 'csv', scope: 'own', jobId, heads: [3] },
+        ),
+      );
+      const [enqueued] = decided(
+        enqueueJob({ phase: 'none' }, { ...spec, type: EXPORT_JOB, payload: { exportId } }),
+      );
+      if (!requested || !enqueued) throw new Error('nothing was decided');
+      const commit = [
+        { stream: exportId, event: requested },
+        { stream: jobId, event: enqueued },
+      ];
+      return [...(requestFirst ? commit : commit.reverse()), ...runOfJob(jobId, enqueued, steps, true)];
+    });
+}
+
+function accountStory(partition: number): fc.Arbitrary<Story> {
+  return unique.map((unique) => {
+    const id = streamId('acc', partition, unique);
+    const data = { email: sealed('e'), name: sealed('n'), role: 'user' } as const;
+    return decided(registerAccount({ phase: 'none' }, data)).map((event) => ({ stream: id, event }));
+  });
+}
+
+/** Of no concern to any read model. */
+function sessionStory(partition: number): fc.Arbitrary<Story> {
+  return unique.map((unique) => {
+    const id = streamId('ses' satisfies StreamKind, partition, unique);
+    const data = { accountId: 'acc', refreshHash: 'a'.repeat(64), expiresAt: '2027-01-01T00:00:00.000Z' };
+    return decided(startSession({ phase: 'none' }, data)).map((event) => ({ stream: id, event }));
+  });
+}
+
+/** What a partition's log may hold: several stories, their events interleaved, each in its own order. */
+export function history(partition: number): fc.Arbitrary<RawEvent[]> {
+  const story = fc.oneof(
+    jobStory(partition),
+    exportStory(partition),
+    accountStory(partition),
+    sessionStory(partition),
+  );
+  return fc
+    .tuple(
+      fc.array(story, { minLength: 1, maxLength: 6 }),
+      fc.infiniteStream(fc.nat()),
+      fc.array(fc.option(fc.constantFrom('acc-1', 'acc-2')), { minLength: 6, maxLength: 6 }),
+    )
+    .map(([stories, choices, owners]) => {
+      const log = createLog(partition);
+      const waiting = stories.map((story, index) => ({ events: [...story], owner: owners[index] }));
+      while (waiting.length > 0) {
+        const at = (choices.next().value ?? 0) % waiting.length;
+        const chosen = waiting[at];
+        const next = chosen?.events.shift();
+        if (chosen && next) log.append(next.stream, next.event, chosen.owner ?? undefined);
+        if (chosen?.events.length === 0) waiting.splice(at, 1);
+      }
+      return log.events;
+    });
+}
+
+export type Log = {
+  readonly events: RawEvent[];
+  append(stream: StreamId, event: DomainEvent, owner?: string): RawEvent;
+};
+
+/** The log of one partition, with the seqs, versions and metadata that commits would write. */
+export function createLog(partition: number): Log {
+  const events: RawEvent[] = [];
+  const versions = new Map<StreamId, number>();
+  return {
+    events,
+    append(stream, event, owner) {
+      const seq = events.length + 1;
+      const version = (versions.get(stream) ?? 0) + 1;
+      versions.set(stream, version);
+      const meta = {
+        schema: codec.check(event.type, event.data),
+        at: new Date(Date.UTC(2026, 0, 1) + seq * 1001).toISOString(),
+        actor: owner ?? 'system:test',
+        correlation: 'c',
+        traceparent: `00-${String(seq).padStart(32, '0')}-00000000000000ff-00`,
+        ...(owner === undefined ? {} : { owner }),
+      };
+      const raw: RawEvent = {
+        partition,
+        epoch: 1,
+        seq,
+        id: `${partition}e${seq}` as EventId,
+        streamId: stream,
+        version,
+        type: event.type,
+        data: JSON.stringify(event.data),
+        meta: JSON.stringify(meta),
+      };
+      events.push(raw);
+      return raw;
+    },
+  };
+}
