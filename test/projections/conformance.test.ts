@@ -1,4 +1,7 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import fc from 'fast-check';
+import { sql } from 'kysely';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FencedError } from '../../src/eventstore/types.ts';
 import { createWorld, type World } from '../support/world.ts';
@@ -14,7 +17,28 @@ afterAll(() => world.dispose());
 const sizes = fc.array(fc.integer({ min: 1, max: 12 }), { minLength: 1, maxLength: 4 });
 const runs = { numRuns: 25 };
 
+it('every projection passes this suite', () => {
+  const folder = join(import.meta.dirname, '..', '..', 'src', 'projections');
+  const tables = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith('.ts'))
+    .flatMap((path) => [...readFileSync(join(folder, path), 'utf8').matchAll(/^ {2}table: '(\w+)'/gm)])
+    .map((match) => match[1]);
+  expect(subjects.map((subject) => subject.table).sort()).toEqual(tables.sort());
+});
+
 describe.each(subjects)('the read model $name', (subject) => {
+  it('names the columns of its table, and their types, as the migration made them', async () => {
+    const found = await sql<{ name: string; type: string }>`
+      SELECT attname AS name, format_type(atttypid, atttypmod) AS type
+      FROM pg_attribute WHERE attrelid = ${subject.table}::regclass AND attnum > 0 AND NOT attisdropped
+    `.execute(world.db);
+    const long: Record<string, string> = { int: 'integer', timestamptz: 'timestamp with time zone' };
+    const said = Object.entries(subject.columns).map(([name, type]) => [name, long[type] ?? type]);
+    expect(Object.fromEntries(found.rows.map(({ name, type }) => [name, type]))).toEqual(
+      Object.fromEntries(said),
+    );
+  });
+
   it('holds the fold of all events, however they were batched and interleaved over partitions', async () => {
     const example = fc.asyncProperty(history(0), history(1), sizes, async (one, other, sizes) => {
       await emptyReadModels(world);
