@@ -12,6 +12,9 @@ export type OwnRedis = {
   kill(): Promise<void>;
   /** Starts it again on its port, with the data it left. */
   start(): Promise<void>;
+  /** Stops it where it stands, connections open, until `resume`. */
+  pause(): void;
+  resume(): void;
   /** Copies its append-only file; call while it is idle. */
   saveAof(name: string): Promise<void>;
   /** Puts a copy in its place; call while it is stopped. */
@@ -37,6 +40,8 @@ export async function ownRedis(extra: readonly string[] = []): Promise<OwnRedis>
     async start() {
       server = await startRedis({ ...options, port });
     },
+    pause: () => void process.kill(server.pid, 'SIGSTOP'),
+    resume: () => void process.kill(server.pid, 'SIGCONT'),
     saveAof: (name) => cp(aof, join(root, name), { recursive: true }),
     async restoreAof(name) {
       await rm(aof, { recursive: true });
