@@ -75,3 +75,13 @@ export async function moveCheckpoint(
     throw new FencedError(`${group} of partition ${partition}: token ${token} or seq ${from.seq} is stale`);
   }
 }
+
+/** Seq up to which the ledger holds everything, by partition; a partition without events is left out. */
+export async function ledgerHeads(db: Kysely<LedgerTables>): Promise<Map<number, number>> {
+  const rows = await db
+    .selectFrom('checkpoints')
+    .select(['partition', 'seq'])
+    .where('group_name', '=', LEDGER_GROUP)
+    .execute();
+  return new Map(rows.map(({ partition, seq }) => [partition, seq]));
+}

@@ -1,4 +1,4 @@
-import type { Kysely, Selectable } from 'kysely';
+import { type Kysely, type Selectable, sql } from 'kysely';
 import type { RawEvent } from '../domain/event.ts';
 import type { EventId, StreamId } from '../domain/ids.ts';
 import type { LedgerTables } from './tables.ts';
@@ -60,4 +60,22 @@ export async function readStream(
 function toEvent({ event_id, stream_id, ...row }: Row): RawEvent {
   // Written by the ledger from log entries, which only commits write: ids of the kinds that they are here.
   return { ...row, id: event_id as EventId, streamId: stream_id as StreamId };
+}
+
+/**
+ * How many events the ledger holds up to a seq in each partition.
+ * @param range.limits highest seq to count, by partition
+ * @param range.owner only this owner's events
+ */
+export async function countLedger(
+  db: Kysely<LedgerTables>,
+  range: { readonly limits: readonly number[]; readonly owner?: string },
+): Promise<number> {
+  if (range.owner === undefined) return range.limits.reduce((sum, limit) => sum + limit, 0);
+  const { rows } = await sql<{ count: number }>`
+    SELECT count(*) AS count
+    FROM unnest(${range.limits}::bigint[]) WITH ORDINALITY AS upto (seq, place)
+    JOIN ledger ON ledger.partition = upto.place - 1 AND ledger.seq <= upto.seq
+    WHERE ledger.owner = ${range.owner}`.execute(db);
+  return rows[0]?.count ?? 0;
 }
