@@ -1,0 +1,160 @@
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Redis } from 'ioredis';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { type ExportId, jobOfExport, partitionOf } from '../../src/domain/ids.ts';
+import { parsePosition } from '../../src/domain/position.ts';
+import { createKeys } from '../../src/eventstore/partitions.ts';
+import { waitUntil } from '../support/installation.ts';
+import { sharedSetting } from '../support/setting.ts';
+
+describe('an export of events', () => {
+  it('holds exactly the caller’s events up to its own request', async () => {
+    const { world, installation } = await sharedSetting();
+    await installation.startAll();
+    const client = installation.client();
+    const [ada, bob] = await Promise.all([client.register(), client.register()]);
+    await client.exportEvents(bob.token);
+    const first = await client.exportEvents(ada.token);
+    const second = await client.exportEvents(ada.token);
+
+    const position = parsePosition(String(second.requested.headers.get('position')));
+    if (!position) throw new Error('no position');
+    await waitUntil(async () => {
+      const head = await world.db
+        .selectFrom('ledger')
+        .select('seq')
+        .where('partition', '=', position.partition)
+        .where('seq', '>=', position.seq)
+        .executeTakeFirst();
+      return head !== undefined;
+    }, 'the ledger');
+    const rows = await world.db.selectFrom('ledger').selectAll().where('owner', '=', ada.id).execute();
+    const exported = new Set(second.events.map((event) => event.id));
+    expect(exported.size).toBe(second.events.length);
+
+    // Every event in the file is hers; every event of hers from before the request is in the file.
+    const hers = new Map(rows.map((row) => [row.event_id, row]));
+    for (const event of second.events) expect(hers.has(event.id), `${event.type} is hers`).toBe(true);
+    const requestedAt =
+      second.events.find((event) => event.streamId === second.requested.body.id)?.time ?? '';
+    for (const row of rows) {
+      if (row.recorded_at.toISOString() < requestedAt)
+        expect(exported.has(row.event_id), `${row.type} at ${row.recorded_at.toISOString()}`).toBe(true);
+    }
+    const own = second.events.filter(
+      (event) => parsePosition(event.position)?.partition === position.partition,
+    );
+    expect(own.at(-1)).toMatchObject({
+      type: 'ExportRequested',
+      streamId: second.requested.body.id,
+      position: second.requested.headers.get('position'),
+    });
+    for (const event of first.events) expect(exported.has(event.id)).toBe(true);
+    expect(second.events.map((event) => event.type)).toEqual(
+      expect.arrayContaining(['AccountRegistered', 'SessionStarted', 'JobCompleted']),
+    );
+
+    // Personal fields are readable to her, and to nobody who reads the tables.
+    expect(second.events.find((event) => event.type === 'AccountRegistered')?.data).toMatchObject({
+      email: ada.email,
+      name: 'Ada',
+    });
+    const tables = JSON.stringify([rows, await world.db.selectFrom('ledger').selectAll().execute()]);
+    expect(tables).not.toContain(ada.email);
+  });
+
+  it('comes as CSV, too, each field as the ledger has it', async () => {
+    const { installation } = await sharedSetting();
+    await installation.startAll();
+    const client = installation.client();
+    const ada = await client.register();
+    const requested = await client.send('POST', '/v1/exports', {
+      token: ada.token,
+      body: { dataset: 'events', format: 'csv' },
+    });
+    await client.finishedExport(String(requested.body.id), ada.token);
+    const { text, file } = await client.download(String(requested.body.id), ada.token);
+    const lines = text.split('\r\n').filter(Boolean);
+    expect(lines[0]).toBe('id,type,streamId,version,position,time,data');
+    expect(
+      lines
+        .slice(1)
+        .some((line) => line.includes('AccountRegistered') && line.includes(`""email"":""${ada.email}""`)),
+    ).toBe(true);
+    expect(file.headers.get('content-type')).toBe('application/gzip');
+    expect(file.headers.get('content-encoding')).toBeNull();
+  });
+
+  it('holds everybody’s events for an operator, with personal fields sealed', async () => {
+    const { installation } = await sharedSetting();
+    await installation.startAll();
+    const client = installation.client();
+    const ada = await client.register();
+    const made = await installation.cli(
+      [
+        'accounts',
+        'create',
+        '--email',
+        'op@example.com',
+        '--name',
+        'Op',
+        '--role',
+        'operator',
+        '--password-stdin',
+        '--json',
+      ],
+      'a long enough password',
+    );
+    expect(made.code, made.stderr).toBe(0);
+    const operator = await client.logIn('op@example.com', 'a long enough password');
+    const { events } = await client.exportEvents(operator.token);
+    const registered = events.find((event) => event.streamId === ada.id);
+    expect(registered).toMatchObject({
+      type: 'AccountRegistered',
+      data: { email: expect.stringMatching(/^sealed:/) },
+    });
+  });
+
+  it('is completed, once, when its worker is killed in the middle', async () => {
+    const { world, installation } = await sharedSetting();
+    await installation.start('api');
+    const client = installation.client();
+    const ada = await client.register();
+    // The ledger stands still, so the export waits in the middle of its run.
+    const worker = await installation.start('workers');
+    const requested = await client.send('POST', '/v1/exports', {
+      token: ada.token,
+      body: { dataset: 'events', format: 'ndjson' },
+    });
+    const id = String(requested.body.id);
+    const redis = new Redis(world.redisUrl);
+    onTestFinished(() => redis.disconnect());
+    const jobId = jobOfExport(id as ExportId);
+    const keys = createKeys(world.prefix, 4)[partitionOf(jobId)];
+    await waitUntil(
+      async () => (await redis.get(keys?.state(jobId) ?? ''))?.includes('"phase":"running"') ?? false,
+      'the job to run',
+    );
+    await worker.kill();
+    await Promise.all([installation.start('projectors'), installation.start('workers')]);
+    const finished = await client.finishedExport(id, ada.token);
+    expect(finished.body.status, JSON.stringify(finished.body)).toBe('succeeded');
+    const events = await world.db
+      .selectFrom('ledger')
+      .select(['type', 'data'])
+      .where('stream_id', '=', `job-${id.slice(4)}`)
+      .orderBy('version')
+      .execute();
+    expect(events.filter((event) => event.type === 'JobCompleted')).toHaveLength(1);
+    expect(
+      events.filter((event) => event.type === 'JobStarted').map((event) => JSON.parse(event.data)),
+    ).toMatchObject([
+      { attempt: 1, recovered: false },
+      { attempt: 1, recovered: true },
+    ]);
+    const { text } = await client.download(id, ada.token);
+    expect(text).toContain('ExportRequested');
+    expect(await readdir(join(installation.blobDir, 'exports', id))).toHaveLength(1);
+  });
+});
