@@ -19,7 +19,7 @@ export type SessionCheck = (caller: Caller) => Promise<SessionStanding>;
 export function createSessionCheck(
   loadSession: (id: SessionId) => Promise<Session>,
   isOutage: (error: unknown) => boolean,
-  now: () => number = Date.now,
+  now: () => number = () => Date.now(),
 ): SessionCheck {
   return async ({ accountId, sessionId }) => {
     let session: Session;

@@ -18,12 +18,15 @@ export const REGISTRATION_LIMIT: LimitPolicy = {
   windowSeconds: 3600,
 };
 
-const EMAIL = '^\\s*[^\\s@]{1,64}@[^\\s@.]{1,63}(?:\\.[^\\s@.]{1,63})+\\s*$';
+const PART = '[^\\s@.\\u0000-\\u001f\\u007f]{1,63}';
+const LOCAL = '[^\\s@\\u0000-\\u001f\\u007f]{1,64}';
+const EMAIL = `^\\s*${LOCAL}@${PART}(?:\\.${PART})+\\s*$`;
+const NO_CONTROLS = '^[^\\u0000-\\u001f\\u007f]+$';
 
 const Registration = Strict({
   email: Type.String({ pattern: EMAIL, maxLength: 254, examples: ['ada@example.org'] }),
   password: Type.String({ minLength: 12, maxLength: 128 }),
-  name: Type.String({ minLength: 1, maxLength: 200, examples: ['Ada'] }),
+  name: Type.String({ minLength: 1, maxLength: 200, pattern: NO_CONTROLS, examples: ['Ada'] }),
 });
 
 const Registered = Type.Object({ id: Id, version: Version }, { description: 'The account is there.' });

@@ -14,7 +14,7 @@ export function authenticateRequests(
   app: App,
   deps: { readonly checkSession: SessionCheck; readonly hmac: Hmac; readonly now?: () => number },
 ): void {
-  const { checkSession, hmac, now = Date.now } = deps;
+  const { checkSession, hmac, now = () => Date.now() } = deps;
   const verified = createVerifiedTokens();
 
   async function verify(request: FastifyRequest, token: string): Promise<Caller> {

@@ -16,7 +16,7 @@ export function blobRoutes(deps: {
   readonly secret: Buffer;
   readonly now?: () => number;
 }): Routes {
-  const { blobs, secret, now = Date.now } = deps;
+  const { blobs, secret, now = () => Date.now() } = deps;
 
   async function prepare(request: Pick<FastifyRequest, 'params' | 'query'>, reply: FastifyReply) {
     const blob = signedBlob(request, secret, now());

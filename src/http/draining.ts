@@ -40,7 +40,7 @@ export function drainOnClose(app: App, streams: Streams, graceMs: number): void 
   let drained: (() => void) | undefined;
 
   app.addHook('onRequest', (request, reply, done) => {
-    if (closing && !request.routeOptions.config.probe) {
+    if (closing && request.routeOptions.config.probe !== 'live') {
       return done(new Problem('shutting_down', 'This server is stopping. Nothing was done.'));
     }
     underWay++;

@@ -79,7 +79,7 @@ export type ExportDeps = {
 };
 
 export function exportRoutes(deps: ExportDeps): Routes {
-  const { now = Date.now } = deps;
+  const { now = () => Date.now() } = deps;
 
   async function own(caller: Caller, text: string): Promise<ExportView & { id: ExportId }> {
     const id: ExportId | undefined = parseStreamId(text, 'exp');
@@ -186,7 +186,7 @@ export function exportRoutes(deps: ExportDeps): Routes {
             data: shown(value, now()),
             final: isFinal(value.status),
           }),
-          watch: deps.watchReadModel('exports', partitionOf(id)),
+          watch: () => deps.watchReadModel('exports', partitionOf(id)),
           signal: deps.streams.open(untilClosed(reply)),
           allowed: async () => (await deps.checkSession(caller)) !== 'ended',
           onFailure: (err) => request.log.warn({ err, id }, 'live stream broke off'),

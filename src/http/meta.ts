@@ -55,7 +55,7 @@ export function metaRoutes(deps: {
       '/livez',
       {
         schema: { ...schemaOf('live', 'Is the process alive?'), response: { 200: Live } },
-        config: { probe: true },
+        config: { probe: 'live' },
       },
       async (_request, reply) => {
         reply.header('cache-control', 'no-store');
@@ -66,7 +66,7 @@ export function metaRoutes(deps: {
       '/readyz',
       {
         schema: { ...schemaOf('ready', 'Is it able to serve?'), response: { 200: Ready, 503: Ready } },
-        config: { probe: true },
+        config: { probe: 'ready' },
       },
       async (request, reply) => {
         const readiness = await withinTime(deps.ready).catch((err: unknown): Readiness => {

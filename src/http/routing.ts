@@ -8,7 +8,7 @@ export function answerUnknownRoutes(app: App): void {
   );
 }
 
-const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'];
+const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'];
 
 /** Adds the features' routes, and for each of their paths an answer to every other method: 405 with `Allow`. */
 export function addRoutes(app: App, routes: readonly Routes[]): void {

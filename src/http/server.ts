@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import fastifyCors from '@fastify/cors';
 import fastifyJwt from '@fastify/jwt';
-import { type TypeBoxTypeProvider, TypeBoxValidatorCompiler } from '@fastify/type-provider-typebox';
+import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
 import Fastify, {
   type ConnectionError,
   type FastifyBaseLogger,
@@ -24,6 +24,7 @@ import { describeApi } from './openapi.ts';
 import { Problem, problemBody } from './problems.ts';
 import { addRoutes, answerUnknownRoutes } from './routing.ts';
 import type { App, Routes } from './types.ts';
+import { validatorCompiler } from './validation.ts';
 
 export type ServerDeps = {
   readonly logger: FastifyBaseLogger;
@@ -99,7 +100,7 @@ export function createServer(deps: ServerDeps): App {
     clientErrorHandler: answerClientError,
   })
     .withTypeProvider<TypeBoxTypeProvider>()
-    .setValidatorCompiler(TypeBoxValidatorCompiler);
+    .setValidatorCompiler(validatorCompiler);
   app.server.maxConnections = settings.maxConnections ?? 20_000;
 
   readJsonBodies(app);

@@ -18,7 +18,7 @@ const Ticket = Type.Object(
 );
 
 export function streamTicketRoutes(deps: { readonly hmac: Hmac; readonly now?: () => number }): Routes {
-  const { hmac, now = Date.now } = deps;
+  const { hmac, now = () => Date.now() } = deps;
   return (app) => {
     app.post(
       '/v1/stream-tickets',

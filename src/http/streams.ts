@@ -63,19 +63,22 @@ export async function* follow<T extends { readonly version: number }>(options: {
   readonly known: number | 'unknown' | undefined;
   readonly read: () => Promise<T | undefined>;
   readonly show: (value: T) => { readonly event: string; readonly data: unknown; readonly final: boolean };
-  readonly watch: ReadModelWatch;
+  /** Begun before the first read, so that no hint falls between. */
+  readonly watch: () => ReadModelWatch;
   readonly signal: AbortSignal;
   /** Asked with each heartbeat; false ends the stream. */
   readonly allowed: () => Promise<boolean>;
   readonly onFailure: (error: unknown) => void;
   readonly heartbeatMs?: number;
 }): AsyncGenerator<string> {
-  const { read, show, watch, signal, allowed, onFailure, heartbeatMs = HEARTBEAT_MS } = options;
-  yield `retry: ${RETRY_MS}\n\n`;
+  const { read, show, signal, allowed, onFailure, heartbeatMs = HEARTBEAT_MS } = options;
+  // Made in here: a generator that is closed before it began runs no `finally`.
+  const watch = options.watch();
   let sent = typeof options.known === 'number' ? options.known : 0;
   let resync = options.known === 'unknown';
   let spokeAt = performance.now();
   try {
+    yield `retry: ${RETRY_MS}\n\n`;
     while (!signal.aborted) {
       const value = await read();
       if (!value) return;

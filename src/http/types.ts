@@ -34,8 +34,8 @@ declare module 'fastify' {
     command?: true;
     /** Name of the projection it reads: `Consistent-With` is taken. */
     reads?: string;
-    /** Answered also while the server stops. */
-    probe?: true;
+    /** About the process itself. `live` is answered also while the server stops; `ready` then says no. */
+    probe?: 'live' | 'ready';
   }
   interface FastifyRequest {
     /** Set on routes with `auth`; null elsewhere. */

@@ -1,0 +1,93 @@
+import { randomBytes } from 'node:crypto';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { createPasswords } from '../../src/access/passwords.ts';
+import {
+  createPeople,
+  createPersonKey,
+  deletePersonKey,
+  findPersonKey,
+  masterKey,
+  open,
+  PersonKeyMissingError,
+  seal,
+  UnsealError,
+} from '../../src/access/people.ts';
+import { type AccountId, streamId } from '../../src/domain/ids.ts';
+import { createWorld, type World } from '../support/world.ts';
+
+const master = masterKey(randomBytes(32));
+const ada: AccountId = streamId('acc', 0, 'ada0'.repeat(5));
+const bob: AccountId = streamId('acc', 0, 'bob0'.repeat(5));
+let world: World;
+
+beforeAll(async () => {
+  world = await createWorld();
+});
+afterAll(() => world.dispose());
+
+test('what was sealed for a person opens again, and reads as nothing of it', async () => {
+  const person = await createPersonKey(world.db, master, ada);
+  const sealed = seal(person, 'Ada Lovelace');
+  expect(sealed).toMatch(/^sealed:v1:[A-Za-z0-9_-]+$/);
+  expect(open(await findPersonKey(world.db, master, ada), sealed)).toBe('Ada Lovelace');
+  expect(seal(person, 'Ada Lovelace')).not.toBe(sealed);
+});
+
+test('a second try finds the first key, so that what was sealed before stays readable', async () => {
+  const first = await createPersonKey(world.db, master, bob);
+  const again = await createPersonKey(world.db, master, bob);
+  expect(open(again, seal(first, 'Bob'))).toBe('Bob');
+});
+
+test("another person's text, and one that was changed, do not open", async () => {
+  const [a, b] = await Promise.all([
+    createPersonKey(world.db, master, ada),
+    createPersonKey(world.db, master, bob),
+  ]);
+  const sealed = seal(a, 'secret');
+  expect(() => open(b, sealed)).toThrow(UnsealError);
+  expect(() => open({ ...a, accountId: bob }, sealed)).toThrow(UnsealError);
+  const flipped = sealed.slice(0, -2) + (sealed.endsWith('AA') ? 'BB' : 'AA');
+  expect(() => open(a, flipped)).toThrow(UnsealError);
+  expect(() => open(a, 'sealed:v1:AAAA')).toThrow(UnsealError);
+  expect(() => open(a, 'plain')).toThrow(UnsealError);
+});
+
+test('a row moved to another account does not open', async () => {
+  const carl: AccountId = streamId('acc', 0, 'carl'.repeat(5));
+  const dora: AccountId = streamId('acc', 0, 'dora'.repeat(5));
+  await createPersonKey(world.db, master, carl);
+  await world.db
+    .updateTable('person_keys')
+    .set({ account_id: dora })
+    .where('account_id', '=', carl)
+    .execute();
+  await expect(findPersonKey(world.db, master, dora)).rejects.toThrow(UnsealError);
+});
+
+test('with another master key the row says which one it needs', async () => {
+  await createPersonKey(world.db, master, ada);
+  const other = masterKey(randomBytes(32));
+  await expect(findPersonKey(world.db, other, ada)).rejects.toThrow(`wrapped by master key ${master.id}`);
+});
+
+test('without its key a person is erased, or lost: the error says so', async () => {
+  const eve: AccountId = streamId('acc', 0, 'eve0'.repeat(5));
+  await createPersonKey(world.db, master, eve);
+  await deletePersonKey(world.db, eve);
+  await expect(findPersonKey(world.db, master, eve)).rejects.toThrow(PersonKeyMissingError);
+});
+
+test('a registration that did not come to be leaves neither key nor password', async () => {
+  const people = createPeople(world.db, master, createPasswords({ cost: 4 }));
+  const gil: AccountId = streamId('acc', 0, 'gil0'.repeat(5));
+  await people.savePassword(gil, 'first password');
+  await people.savePassword(gil, 'second password');
+  await people.sealFor(gil, ['Gil']);
+  expect(await people.passwordMatches(gil, 'first password')).toBe(false);
+  expect(await people.passwordMatches(gil, 'second password')).toBe(true);
+  expect(await people.passwordMatches(undefined, 'second password')).toBe(false);
+  await people.forget(gil);
+  expect(await people.passwordMatches(gil, 'second password')).toBe(false);
+  await expect(people.openFor(gil, [])).rejects.toThrow(PersonKeyMissingError);
+});
