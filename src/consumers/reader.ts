@@ -15,6 +15,8 @@ const BATCH_EVENTS = 500;
 /** How long a process stays away from what it had to give up. */
 const YIELD_MS = 60_000;
 const RETRY = { baseMs: 100, capMs: 10_000 };
+/** One of the two connections is back before the other. */
+const RECONNECTING_MS = 20;
 
 /** Where a group stands in a partition: read by the lag metrics. */
 export type Standing = { readonly group: string; readonly partition: number; checkpoint: Checkpoint };
@@ -54,18 +56,24 @@ async function read(
   const logger = deps.logger.child({ group: group.name, partition });
   const { value: log, release } = deps.logOf(partition);
   let standing: Standing | undefined;
+  /** Stays in the metrics while batches fail: that is when its lag is to be seen. */
+  let shown: Standing | undefined;
   let failures = 0;
   try {
     while (!signal.aborted && lease.held()) {
       try {
         if (!standing) {
-          standing = { group: group.name, partition, checkpoint: await group.open(partition, token) };
-          deps.standings.add(standing);
+          const checkpoint = await group.open(partition, token);
+          if (shown) deps.standings.delete(shown);
+          standing = shown = { group: group.name, partition, checkpoint };
+          deps.standings.add(shown);
         }
         const batch = await untilAborted(log.next(standing.checkpoint, BATCH_EVENTS), signal);
-        if (!batch || signal.aborted || !lease.held() || !log.isCurrent(batch)) continue;
-        standing.checkpoint = await applyBatch(deps, group, standing.checkpoint, batch, token);
-        failures = 0;
+        if (!batch || signal.aborted || !lease.held()) continue;
+        if (log.isCurrent(batch)) {
+          standing.checkpoint = await applyBatch(deps, group, standing.checkpoint, batch, token);
+          failures = 0;
+        } else await pause(RECONNECTING_MS, signal);
       } catch (error) {
         const ended = endOf(error);
         if (ended) {
@@ -75,14 +83,13 @@ async function read(
         failures++;
         logger.error({ err: error, failures }, 'a batch was not applied; it is tried again');
         // Whether the transaction stands may be unknown: the checkpoint is read anew.
-        if (standing) deps.standings.delete(standing);
         standing = undefined;
         await pause(backoffMs(failures, RETRY, Math.random()), signal);
       }
     }
     return lease.lost.aborted ? { kind: 'lost' } : { kind: 'done' };
   } finally {
-    if (standing) deps.standings.delete(standing);
+    if (shown) deps.standings.delete(shown);
     release();
   }
 }

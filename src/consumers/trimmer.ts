@@ -116,12 +116,12 @@ async function trimPoint(
 ): Promise<{ epoch: number; seq: number } | undefined> {
   const beyondWindow = heldSeq - windowEvents;
   if (beyondWindow <= 0) return undefined;
-  // Batches tell when the ledger took what, and are few; a batch that crosses the window stays whole.
+  // Batches tell when the ledger took what, and are few.
   const batch = await db
     .selectFrom('ledger_batches')
     .select('last_seq')
     .where('partition', '=', partition)
-    .where('last_seq', '<=', beyondWindow)
+    .where('first_seq', '<=', beyondWindow)
     .where('appended_at', '<=', new Date(Date.now() - retentionMs))
     .orderBy('last_seq', 'desc')
     .limit(1)
@@ -131,6 +131,6 @@ async function trimPoint(
     .selectFrom('ledger')
     .select(['epoch', 'seq'])
     .where('partition', '=', partition)
-    .where('seq', '=', batch.last_seq)
+    .where('seq', '=', Math.min(batch.last_seq, beyondWindow))
     .executeTakeFirst();
 }

@@ -1,27 +1,16 @@
-import { randomBytes, randomInt } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { pino } from 'pino';
 import { onTestFinished, vi } from 'vitest';
 import { changeOf, encodeChange } from '../../src/commands/handle.ts';
-import type { Connections, RoleDeps } from '../../src/consumers/role.ts';
+import type { RoleDeps } from '../../src/consumers/role.ts';
 import { type JobId, type StreamId, streamId } from '../../src/domain/ids.ts';
 import { enqueueJob, type Job, type JobPriority, jobFold } from '../../src/domain/jobs.ts';
-import { connectBlocking, connectSubscriber } from '../../src/eventstore/connections.ts';
 import { createEventStore, type OpenEventStore } from '../../src/eventstore/store.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
+import { connectionsTo, randomText } from '../support/connections.ts';
 import { createWorld, type World } from '../support/world.ts';
 
 export const quiet = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' });
-
-const ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
-export const randomText = (length: number) =>
-  Array.from({ length }, () => ALPHABET[randomInt(ALPHABET.length)]).join('');
-
-export function connectionsTo(url: string): Connections {
-  return {
-    blocking: (name, blockMs) => connectBlocking({ url, name, blockMs }),
-    subscriber: (name) => connectSubscriber({ url, name }),
-  };
-}
 
 /** A world with an open store of few partitions; both end with the test. */
 export async function openWorld(

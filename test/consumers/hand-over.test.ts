@@ -1,0 +1,116 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import type { JobId } from '../../src/domain/ids.ts';
+import type { OpenEventStore } from '../../src/eventstore/store.ts';
+import type { World } from '../support/world.ts';
+import { enqueue, jobState, openWorld, until } from './support.ts';
+
+const PARTITIONS = 8;
+const script = join(import.meta.dirname, '..', 'support', 'worker-process.ts');
+
+async function startWorker(world: World, instanceId: string): Promise<ChildProcess> {
+  const child = spawn(process.execPath, [script], {
+    env: {
+      ...process.env,
+      REDIS_URL: world.redisUrl,
+      DATABASE_URL: world.databaseUrl,
+      PREFIX: world.prefix,
+      PARTITIONS: String(PARTITIONS),
+      INSTANCE_ID: instanceId,
+    },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  onTestFinished(async () => {
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    }
+  });
+  await once(child.stdout ?? child, 'data');
+  return child;
+}
+
+/** How many of the lanes each instance owns. */
+async function lanes(store: OpenEventStore): Promise<Record<string, number>> {
+  const owners = await Promise.all(
+    store.keys.map((keys) => store.reader.redis.hget(keys.lease('lane:default'), 'owner')),
+  );
+  const counts: Record<string, number> = {};
+  for (const owner of owners) {
+    const instance = owner?.split('#')[0] ?? 'nobody';
+    counts[instance] = (counts[instance] ?? 0) + 1;
+  }
+  return counts;
+}
+
+async function laneOf(store: OpenEventStore, instance: string): Promise<number> {
+  for (const keys of store.keys) {
+    const owner = await store.reader.redis.hget(keys.lease('lane:default'), 'owner');
+    if (owner?.startsWith(`${instance}#`)) return keys.partition;
+  }
+  throw new Error(`${instance} owns nothing`);
+}
+
+async function runs(world: World, store: OpenEventStore, jobId: JobId): Promise<string[]> {
+  const all = await store.reader.redis.lrange(`${world.prefix}:runs`, 0, -1);
+  return all.filter((line) => line.includes(jobId)).map((line) => line.replace(` ${jobId}`, ''));
+}
+
+describe('Two worker processes', () => {
+  it('split the partitions within seconds; one that stops hands its own over at once', async () => {
+    const { world, store } = await openWorld({ partitions: PARTITIONS });
+    const one = await startWorker(world, 'one');
+    expect(await lanes(store)).toEqual({ one: PARTITIONS });
+    await startWorker(world, 'two');
+    const split = await until(async () => {
+      const now = await lanes(store);
+      expect(now.one ?? 0).toBeGreaterThan(0);
+      expect(now.two ?? 0).toBeGreaterThan(0);
+      expect(now.nobody ?? 0).toBe(0);
+      return now;
+    }, 5_000);
+    expect((split.one ?? 0) + (split.two ?? 0)).toBe(PARTITIONS);
+
+    one.kill('SIGTERM');
+    await until(async () => expect(await lanes(store)).toEqual({ two: PARTITIONS }), 3_000);
+    if (one.exitCode === null) await once(one, 'exit');
+    expect(one.exitCode).toBe(0);
+  });
+
+  it('take over from one that was killed: what it ran is run once more, and completed once', async () => {
+    const { world, store } = await openWorld({ partitions: PARTITIONS });
+    const [one] = await Promise.all([startWorker(world, 'one'), startWorker(world, 'two')]);
+    const partition = await until(() => laneOf(store, 'one'), 5_000);
+    await until(async () => expect(Object.keys(await lanes(store)).toSorted()).toEqual(['one', 'two']));
+    const jobId = await enqueue(store, { partition, payload: { ms: 400 } });
+    await until(async () => expect(await runs(world, store, jobId)).toEqual(['begin 1 one']));
+
+    one.kill('SIGKILL');
+    const killed = Date.now();
+    await until(async () => expect(await lanes(store)).toEqual({ two: PARTITIONS }), 20_000);
+    expect(Date.now() - killed).toBeLessThan(20_000);
+    await until(async () =>
+      expect(await jobState(store, jobId)).toEqual({ phase: 'succeeded', attempts: 1 }),
+    );
+    expect(await runs(world, store, jobId)).toEqual(['begin 1 one', 'begin 1 two', 'end 1 two']);
+  }, 60_000);
+
+  it('that are the same instance are successor and predecessor: the leases are ended at the start', async () => {
+    const { world, store } = await openWorld({ partitions: PARTITIONS });
+    const first = await startWorker(world, 'one');
+    first.kill('SIGKILL');
+    await once(first, 'exit');
+    expect(await lanes(store)).toEqual({ one: PARTITIONS });
+    const begun = Date.now();
+    await startWorker(world, 'one');
+    const jobs = await Promise.all(
+      store.keys.map(({ partition }) => enqueue(store, { partition, payload: { ms: 0 } })),
+    );
+    await until(async () => {
+      for (const job of jobs) expect((await jobState(store, job)).phase).toBe('succeeded');
+    }, 8_000);
+    expect(Date.now() - begun).toBeLessThan(10_000);
+  });
+});

@@ -1,0 +1,123 @@
+import { describe, expect, it } from 'vitest';
+import type { Lease } from '../../src/consumers/leases.ts';
+import { workStreams } from '../../src/consumers/take.ts';
+import { promote } from '../../src/consumers/timers.ts';
+import type { PartitionKeys } from '../../src/eventstore/partitions.ts';
+import type { OpenEventStore } from '../../src/eventstore/store.ts';
+import { randomText } from '../support/connections.ts';
+import { enqueue, openWorld } from './support.ts';
+
+const lease: Lease = {
+  group: 'lane:default',
+  partition: 0,
+  token: 7,
+  lost: new AbortController().signal,
+  held: () => true,
+  release: async () => {},
+};
+
+async function openLane(token = lease.token) {
+  const { store } = await openWorld({ partitions: 1 });
+  const keys = partitionKeys(store);
+  const { redis } = store.writer;
+  await redis.hset(keys.lease(lease.group), { owner: 'me#1', token });
+  return { store, keys, redis, streams: workStreams(redis, keys, 'default', lease) };
+}
+
+function partitionKeys(store: OpenEventStore): PartitionKeys {
+  const [keys] = store.keys;
+  if (!keys) throw new Error('no partition');
+  return keys;
+}
+
+const jobsOf = (taken: Awaited<ReturnType<ReturnType<typeof workStreams>['takeNew']>>) =>
+  taken === 'lease_lost' ? taken : taken.jobs.map(({ jobId }) => jobId);
+
+describe('Work is taken', () => {
+  it('by the holder of the lease only: a stale token takes nothing and promotes nothing', async () => {
+    const { store, keys, redis, streams } = await openLane(8);
+    await enqueue(store);
+    await redis.zadd(keys.timers, 1, 'job-x');
+    expect(await streams.takePending(10, new Map())).toBe('lease_lost');
+    expect(await streams.takeNew(10, false)).toBe('lease_lost');
+    expect(await promote(redis, keys, ['default'], lease)).toBe('lease_lost');
+    expect(await redis.zcard(keys.timers)).toBe(1);
+  });
+
+  it('from the pending list first, all of it, in order, by whoever comes next', async () => {
+    const { store, streams } = await openLane();
+    await streams.takePending(10, new Map());
+    const jobs = [];
+    for (let i = 0; i < 5; i++) jobs.push(await enqueue(store));
+    expect(jobsOf(await streams.takeNew(10, false))).toEqual(jobs);
+    expect(jobsOf(await streams.takeNew(10, false))).toEqual([]);
+
+    const again = [];
+    let after: ReadonlyMap<string, string> = new Map();
+    for (;;) {
+      const taken = await streams.takePending(2, after);
+      if (taken === 'lease_lost') throw new Error(taken);
+      again.push(...taken.jobs.map(({ jobId }) => jobId));
+      if ([...taken.ids.values()].every((id) => id === '')) break;
+      after = taken.ids;
+    }
+    expect(again).toEqual(jobs);
+  });
+
+  it('but not where a commit removed it while it was pending: such an entry is acked and never run', async () => {
+    const { store, keys, redis, streams } = await openLane();
+    await streams.takePending(10, new Map());
+    await enqueue(store);
+    const kept = await enqueue(store);
+    const taken = await streams.takeNew(10, false);
+    if (taken === 'lease_lost') throw new Error(taken);
+    await redis.xdel(keys.work('default', 'normal'), taken.jobs[0]?.entryId ?? '');
+    expect(jobsOf(await streams.takePending(10, new Map()))).toEqual([kept]);
+    expect((await redis.xpending(keys.work('default', 'normal'), 'lane'))[0]).toBe(1);
+  });
+
+  it('highest priority first, or lowest first when it is their turn', async () => {
+    const { store, streams } = await openLane();
+    await streams.takePending(10, new Map());
+    const low = await enqueue(store, { priority: 'low' });
+    const normal = await enqueue(store, { priority: 'normal' });
+    const high = await enqueue(store, { priority: 'high' });
+    expect(jobsOf(await streams.takeNew(1, false))).toEqual([high]);
+    expect(jobsOf(await streams.takeNew(1, true))).toEqual([low]);
+    expect(jobsOf(await streams.takeNew(5, false))).toEqual([normal]);
+  });
+});
+
+describe('Timers', () => {
+  it('become work when they are due by the clock of Redis, and say when the next one is', async () => {
+    const { store, keys, redis, streams } = await openLane();
+    await streams.takePending(10, new Map());
+    expect(await promote(redis, keys, ['default'], lease)).toBe(-1);
+    const [seconds] = await redis.time();
+    const now = Number(seconds) * 1000;
+    const due = `job-00${randomText(20)}`;
+    const later = `job-00${randomText(20)}`;
+    const unknown = `job-00${randomText(20)}`;
+    for (const [at, job] of [
+      [now - 5, due],
+      [now + 60_000, later],
+      [now - 9, unknown],
+    ] as const) {
+      await redis.zadd(keys.timers, at, job);
+    }
+    await redis.hset(keys.timerWork, {
+      [due]: `default high test ${now - 5} 00-abc`,
+      [later]: `default high test ${now + 60_000} `,
+      [unknown]: `tomorrow high test ${now - 9} `,
+    });
+    const ms = await promote(redis, keys, ['default'], lease);
+    expect(ms).toBeGreaterThan(50_000);
+    expect(ms).toBeLessThanOrEqual(60_000);
+    const taken = await streams.takeNew(5, false);
+    expect(taken).toMatchObject({
+      jobs: [{ jobId: due, type: 'test', dueAt: now - 5, priority: 'high', traceparent: '00-abc' }],
+    });
+    expect((await redis.zrange(keys.timers, 0, '-1')).toSorted()).toEqual([later, unknown].toSorted());
+    expect(store.fencedBecause()).toBeUndefined();
+  });
+});
