@@ -1,6 +1,6 @@
 // The dependencies, exactly as the lock file has them.
 import { spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { lstatSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { withLock } from './lock-file.mjs';
 import { environmentWith } from './node.mjs';
@@ -21,6 +21,7 @@ export async function installPackages(toolchain, say) {
     lock,
     async () => {
       if (packagesMatch(ROOT)) return false; // the one that we waited for has done it
+      refuseLink(join(ROOT, 'node_modules'));
       say('installing the dependencies from package-lock.json');
       await npmCi(toolchain);
       return true;
@@ -54,6 +55,17 @@ function lockedPackages(file) {
   } catch {
     return {};
   }
+}
+
+/**
+ * npm ci empties node_modules first, also what a link leads to: another checkout's, in use there.
+ * @param {string} folder
+ */
+export function refuseLink(folder) {
+  if (!lstatSync(folder, { throwIfNoEntry: false })?.isSymbolicLink()) return;
+  throw new Refusal(
+    `${folder} is a link, and what it leads to is not what package-lock.json says: run npm ci there, or remove the link.`,
+  );
 }
 
 /** @param {import('./node.mjs').Toolchain} toolchain */

@@ -1,8 +1,8 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
-import { packagesMatch } from '../../deploy/local/packages.mjs';
+import { packagesMatch, refuseLink } from '../../deploy/local/packages.mjs';
 
 type Packages = Record<string, { version?: string; optional?: boolean }>;
 
@@ -32,4 +32,12 @@ test('a lock file that has moved on is installed', () => {
 
 test('an install that was interrupted is begun again', () => {
   expect(packagesMatch(checkout(undefined))).toBe(false);
+});
+
+test('packages that a link borrows from another checkout are never emptied', () => {
+  const root = checkout({});
+  symlinkSync(join(root, 'node_modules'), join(root, 'borrowed'));
+  expect(() => refuseLink(join(root, 'borrowed'))).toThrow(/is a link/);
+  expect(() => refuseLink(join(root, 'node_modules'))).not.toThrow();
+  expect(() => refuseLink(join(root, 'missing'))).not.toThrow();
 });
