@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'ioredis';
+import { createCallIds } from './call-ids.ts';
 import { type EncodedCommit, encodeCommit } from './commit-request.ts';
-import { type Connection, type Script, script } from './connections.ts';
+import { type Connection, script } from './connections.ts';
 import type { Fence } from './fence.ts';
 import type { MemoryGuard } from './memory-guard.ts';
 import type { PartitionKeys } from './partitions.ts';
@@ -38,11 +39,15 @@ export type CommitterOptions = {
   readonly onCommit?: ((outcome: string, seconds: number) => void) | undefined;
 };
 
-type Pending = EncodedCommit & {
-  readonly partition: number;
+type Pending = EncodedCommit & { readonly settle: (result: CommitOutcome | Error) => void };
+
+/** The commits of a tick to one partition. Sent again only as a whole: its claim stands for all of it. */
+type Call = {
+  readonly names: PartitionKeys;
   readonly kind: keyof typeof commitScripts;
+  readonly commits: Pending[];
   readonly startedAt: number;
-  readonly settle: (result: CommitOutcome | Error) => void;
+  readonly claim: string;
   /** A sending of it may have been carried out: nothing but a reply can say whether it was. */
   maybeDone: boolean;
   /** The fence has been read anew on its behalf. */
@@ -52,13 +57,18 @@ type Pending = EncodedCommit & {
 /** More would hold up the others in Redis for longer than a millisecond or so. */
 const MOST_IN_A_CALL = 64;
 const ASK_AGAIN_MS = 25;
+/** How long a call's claim lives: longer than anyone asks again. */
+const CLAIM_MS = 15_000;
 
 /** The commit's TypeScript face: gathers the commits of a tick, sends them, and finds out what became of them. */
 export function createCommitter(
   options: CommitterOptions,
 ): (request: CommitRequest) => Promise<CommitOutcome> {
   const { connection, keys, fence, guard, deadlineMs = 3_000, onCommit } = options;
-  const waiting = new Map<string, Pending[]>();
+  const nextId = createCallIds();
+  /** By partition and kind, those that still take commits. */
+  let open = new Map<string, Call>();
+  let tick: Call[] = [];
 
   return (request) =>
     new Promise<CommitOutcome>((resolve, reject) => {
@@ -76,121 +86,113 @@ export function createCommitter(
       if (kind === 'command' && guard.refuses('command')) {
         settle(new MemoryGuardError('Redis is too full for commands'));
       } else {
-        enqueue({ ...encoded, partition, kind, startedAt, settle, maybeDone: false, refreshed: false });
+        gather(names, kind, startedAt, { ...encoded, settle });
       }
     });
 
-  function enqueue(pending: Pending): void {
-    const queue = `${pending.partition} ${pending.kind}`;
-    const batch = waiting.get(queue);
-    if (batch) {
-      batch.push(pending);
+  function gather(names: PartitionKeys, kind: Call['kind'], startedAt: number, commit: Pending): void {
+    const into = `${names.partition} ${kind}`;
+    const call = open.get(into);
+    if (call && call.commits.length < MOST_IN_A_CALL) {
+      call.commits.push(commit);
       return;
     }
-    waiting.set(queue, [pending]);
-    setImmediate(() => {
-      const gathered = waiting.get(queue) ?? [];
-      waiting.delete(queue);
-      for (let from = 0; from < gathered.length; from += MOST_IN_A_CALL) {
-        send(pending.partition, commitScripts[pending.kind], gathered.slice(from, from + MOST_IN_A_CALL));
-      }
-    });
+    const claim = names.claim(`call-${nextId()}`);
+    const opened = { names, kind, commits: [commit], startedAt, claim, maybeDone: false, refreshed: false };
+    if (tick.length === 0) setImmediate(sendTick);
+    open.set(into, opened);
+    tick.push(opened);
   }
 
-  function send(partition: number, { sha, body }: Script, batch: readonly Pending[]): void {
-    const names = keys[partition];
-    const trusted = fence.trusted(partition);
-    const runId = connection.runId();
-    // Only what this very connection learnt from its server: after a reconnect it may be another one.
-    if (runId === undefined) {
-      notDone(batch, new StoreUnavailableError('Redis is not reachable'));
-      return;
-    }
-    if (!names || !trusted) {
-      notDone(batch, fencedError());
-      return;
-    }
+  function sendTick(): void {
+    const calls = tick;
+    tick = [];
+    open = new Map();
+    // In one write to the socket: a write for each call costs more than its encoding.
+    const { stream } = connection.redis;
+    stream?.cork();
+    for (const call of calls) send(call);
+    stream?.uncork();
+  }
 
-    const scriptKeys: string[] = [names.meta, names.log];
-    const args: (string | number)[] = [trusted.storeId, trusted.epoch, runId, batch.length];
-    for (const pending of batch) {
-      for (const key of pending.keys) scriptKeys.push(key);
-      for (const arg of pending.args) args.push(arg);
+  function send(call: Call): void {
+    // Only what this very connection learnt from its server: after a reconnect it may be another one.
+    const runId = connection.runId();
+    if (runId === undefined) {
+      notDone(call, new StoreUnavailableError('Redis is not reachable'));
+      return;
     }
-    const call = new Command('evalsha', [sha, scriptKeys.length, ...scriptKeys, ...args], {
+    const trusted = fence.trusted(call.names.partition);
+    if (!trusted) {
+      notDone(call, fencedError());
+      return;
+    }
+    const { names, commits, claim } = call;
+    const scriptKeys: string[] = [names.meta, names.log, claim];
+    const args: (string | number)[] = [trusted.storeId, trusted.epoch, runId, CLAIM_MS, commits.length];
+    for (const commit of commits) {
+      for (const key of commit.keys) scriptKeys.push(key);
+      for (const arg of commit.args) args.push(arg);
+    }
+    const { sha } = commitScripts[call.kind];
+    const command = new Command('evalsha', [sha, scriptKeys.length, ...scriptKeys, ...args], {
       replyEncoding: 'utf8',
     });
-    connection.redis.sendCommand(call);
-    call.promise.then(
-      (reply: unknown) => settleAll(batch, trusted.epoch, reply),
-      (error: unknown) =>
-        failed(partition, body, batch, error instanceof Error ? error : new Error(String(error))),
+    connection.redis.sendCommand(command);
+    command.promise.then(
+      (reply: unknown) => settleAll(call, reply),
+      (error: unknown) => failed(call, error instanceof Error ? error : new Error(String(error))),
     );
   }
 
-  function settleAll(batch: readonly Pending[], epoch: number, reply: unknown): void {
-    const items: readonly unknown[] = Array.isArray(reply) ? reply : [];
-    for (const [index, pending] of batch.entries()) {
-      pending.settle(outcome(pending, epoch, Number(items[2 * index]), items[2 * index + 1]));
-    }
-  }
-
   /** A call of which nothing was carried out: Redis said so, or it never left. */
-  function notDone(batch: readonly Pending[], reason: StoreUnavailableError): void {
-    for (const pending of batch) {
-      // An earlier sending may still have been: only the claim can tell.
-      if (pending.maybeDone) askAgain(pending);
-      else pending.settle(reason);
+  function notDone(call: Call, reason: StoreUnavailableError): void {
+    // An earlier sending may still have been: only the claim can tell.
+    if (call.maybeDone) askAgain(call);
+    else for (const commit of call.commits) commit.settle(reason);
+  }
+
+  function askAgain(call: Call): void {
+    call.maybeDone = true;
+    if (performance.now() - call.startedAt > deadlineMs) {
+      const unknown = 'the commit was sent and its reply was lost: it may or may not stand';
+      for (const commit of call.commits) commit.settle(new OutcomeUnknownError(unknown));
+    } else {
+      setTimeout(send, ASK_AGAIN_MS, call);
     }
   }
 
-  function askAgain(pending: Pending): void {
-    pending.maybeDone = true;
-    if (performance.now() - pending.startedAt > deadlineMs) {
-      pending.settle(
-        new OutcomeUnknownError('the commit was sent and its reply was lost: it may or may not stand'),
-      );
-      return;
-    }
-    setTimeout(() => enqueue(pending), ASK_AGAIN_MS);
-  }
-
-  function failed(partition: number, body: string, batch: readonly Pending[], error: Error): void {
+  function failed(call: Call, error: Error): void {
     const code = replyCode(error);
-    if (code === 'FENCED') fenced(partition, batch);
-    else if (code === 'NOSCRIPT') loadAgain(body, batch);
-    else if (code === 'OOM') notDone(batch, new MemoryGuardError('Redis is out of memory'));
+    if (code === 'FENCED') fenced(call);
+    else if (code === 'NOSCRIPT') loadAgain(call);
+    else if (code === 'OOM') notDone(call, new MemoryGuardError('Redis is out of memory'));
     else if (code !== undefined && NOT_EXECUTED.has(code)) {
-      notDone(batch, new StoreUnavailableError(`Redis refuses commits: ${error.message}`));
+      notDone(call, new StoreUnavailableError(`Redis refuses commits: ${error.message}`));
     } else if (code !== undefined) {
-      for (const pending of batch) pending.settle(error);
+      for (const commit of call.commits) commit.settle(error);
     } else if (error.message.startsWith("Stream isn't writeable")) {
-      notDone(batch, new StoreUnavailableError('Redis is not reachable'));
+      notDone(call, new StoreUnavailableError('Redis is not reachable'));
     } else {
       // The connection broke, or no reply came in time.
-      for (const pending of batch) askAgain(pending);
+      askAgain(call);
     }
   }
 
   /** The epoch may have moved on by another process' reconcile: look once, then believe it. */
-  function fenced(partition: number, batch: readonly Pending[]): void {
-    const again = batch.filter((pending) => !pending.refreshed);
-    const settled = batch.filter((pending) => pending.refreshed);
-    notDone(settled, fencedError());
-    if (again.length === 0) return;
-    for (const pending of again) pending.refreshed = true;
-    fence.refresh().then(() => {
-      if (!fence.trusted(partition)) notDone(again, fencedError());
-      else for (const pending of again) enqueue(pending);
-    });
+  function fenced(call: Call): void {
+    if (call.refreshed) {
+      notDone(call, fencedError());
+      return;
+    }
+    call.refreshed = true;
+    fence.refresh().then(() => send(call));
   }
 
-  function loadAgain(body: string, batch: readonly Pending[]): void {
-    connection.redis.script('LOAD', body).then(
-      () => {
-        for (const pending of batch) enqueue(pending);
-      },
-      () => notDone(batch, new StoreUnavailableError('Redis has lost its scripts')),
+  function loadAgain(call: Call): void {
+    connection.redis.script('LOAD', commitScripts[call.kind].body).then(
+      () => send(call),
+      () => notDone(call, new StoreUnavailableError('Redis has lost its scripts')),
     );
   }
 
@@ -216,22 +218,33 @@ function replyCode(error: Error): string | undefined {
   return error.name === 'ReplyError' ? error.message.split(' ', 1)[0] : undefined;
 }
 
-function outcome(pending: Pending, epoch: number, code: number, value: unknown): CommitOutcome | Error {
-  const { partition, versions } = pending;
+function settleAll({ commits, names }: Call, reply: unknown): void {
+  const items: readonly unknown[] = Array.isArray(reply) ? reply : [];
+  const epoch = Number(items[0]);
+  for (let index = 0; index < commits.length; index++) {
+    const commit = commits[index];
+    commit?.settle(outcome(commit, names.partition, epoch, items[2 * index + 1], items[2 * index + 2]));
+  }
+}
+
+function outcome(
+  { versions, streams }: Pending,
+  partition: number,
+  epoch: number,
+  code: unknown,
+  value: unknown,
+): CommitOutcome | Error {
   switch (code) {
     case 0:
       return { kind: 'committed', position: { partition, epoch, seq: Number(value) }, versions };
     case 1: {
       const [, ofEpoch, seq, answer = ''] = /^(\d+) (\d+) (.*)$/s.exec(String(value)) ?? [];
-      const position = { partition, epoch: Number(ofEpoch), seq: Number(seq) };
-      return pending.ownClaim
-        ? { kind: 'committed', position, versions }
-        : { kind: 'replayed', position, answer };
+      return { kind: 'replayed', position: { partition, epoch: Number(ofEpoch), seq: Number(seq) }, answer };
     }
     case 2:
       return { kind: 'claim_reused' };
     case 3: {
-      const streamId = pending.streams[Number(value)];
+      const streamId = streams[Number(value)];
       return streamId
         ? { kind: 'conflict', streamId }
         : new Error('commit.lua named no stream of the commit');

@@ -34,12 +34,17 @@ test('the reply of a commit is dropped: it is asked for again, and nothing is do
   expect((await eventsOf(direct)).map(({ seq }) => seq)).toEqual(seqs.toSorted((a, b) => a - b));
 });
 
-test('the reply of a commit with a claim is dropped: the first answer comes back', async () => {
+test('the reply of a commit with a claim is dropped: asked again it is still the one that committed', async () => {
   const { proxy, store, direct } = await behindProxy();
   proxy.dropReplyTo(isCommit);
   const claim = { key: 'k', fingerprint: 'f', answer: 'made', retentionMs: 60_000 };
   const outcome = await store.commit({ partition: 0, appends: [append(newStream(0))], claim });
-  expect(outcome).toMatchObject({ kind: 'replayed', answer: 'made', position: { seq: 1 } });
+  expect(outcome).toMatchObject({ kind: 'committed', versions: [1], position: { seq: 1 } });
+  expect(await store.commit({ partition: 0, appends: [append(newStream(0))], claim })).toMatchObject({
+    kind: 'replayed',
+    answer: 'made',
+    position: { seq: 1 },
+  });
   expect(await eventsOf(direct)).toHaveLength(1);
 });
 
