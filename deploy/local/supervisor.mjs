@@ -69,6 +69,7 @@ export function supervisor(say, shutdownSeconds) {
     );
     const how = await role.exited;
     clearTimeout(late);
-    if (how !== 'exit code 0') say(`${await lastWords(role)}`);
+    // Of the signals that ask it to leave a copy may find it before its handlers are there, or after they have gone.
+    if (how !== 'exit code 0' && !/SIGINT|SIGTERM/.test(how)) say(await lastWords(role));
   }
 }
