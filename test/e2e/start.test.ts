@@ -109,7 +109,7 @@ describe('npm start', { timeout: 120_000 }, () => {
     const { id } = record('installation.json');
     const millrace = start('--port', '0');
     await millrace.until('Ctrl-C');
-    expect(Number(millrace.output().match(/ready in ([\d.]+) s/)?.[1])).toBeLessThan(15); // 5 s on an idle machine
+    expect(Number(millrace.output().match(/ready in ([\d.]+) s/)?.[1])).toBeLessThan(20); // below 5 s on an idle machine
     expect(millrace.output()).not.toContain('first job');
     expect(millrace.output()).not.toContain(record('login.json').password);
     expect(record('installation.json')).toMatchObject({ id, running: true });
