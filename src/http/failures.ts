@@ -9,7 +9,7 @@ const MAX_ERRORS = 20;
 const byName: Readonly<Record<string, { code: ProblemCode; detail: string }>> = {
   StoreUnavailableError: { code: 'store_unavailable', detail: 'The event store is away. Nothing was done.' },
   StoreFencedError: {
-    code: 'store_unavailable',
+    code: 'store_fenced',
     detail: 'Commands are stopped until an operator has looked at the event store. Nothing was done.',
   },
   MemoryGuardError: { code: 'store_unavailable', detail: 'The event store is full. Nothing was done.' },
@@ -22,7 +22,8 @@ const byName: Readonly<Record<string, { code: ProblemCode; detail: string }>> = 
 
 /** The event store is away (or can't be trusted), as opposed to a bug. */
 export function isStoreOutage(error: unknown): boolean {
-  return error instanceof Error && byName[error.name]?.code === 'store_unavailable';
+  const code = error instanceof Error ? byName[error.name]?.code : undefined;
+  return code === 'store_unavailable' || code === 'store_fenced';
 }
 
 const DATABASE_AWAY =

@@ -27,6 +27,7 @@ type EdgeCode =
   | 'read_store_unavailable'
   | 'request_timeout'
   | 'shutting_down'
+  | 'store_fenced'
   | 'store_unavailable'
   | 'too_busy'
   | 'unauthenticated'
@@ -177,6 +178,11 @@ export const problemTypes: Readonly<Record<ProblemCode, ProblemType>> = {
     status: 503,
     title: 'This server is stopping',
     help: 'Nothing was done. Try again; another server will answer.',
+  },
+  store_fenced: {
+    status: 503,
+    title: 'Commands are stopped',
+    help: 'Redis may not hold what the ledger says it should, so nothing is written until that is settled: by itself within seconds after a restart of Redis, by an operator where data is missing. Nothing was done. /readyz says why.',
   },
   store_unavailable: {
     status: 503,
