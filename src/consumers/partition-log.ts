@@ -99,20 +99,19 @@ export function openPartitionLog(deps: {
   /** A range from the log, else from the ledger. Empty: `from` is the head. */
   async function readRange(from: Checkpoint, limit: number): Promise<Batch> {
     const asked = await reader.whenReady(READY_WITHIN_MS);
+    // The head first: an event committed between the two reads would otherwise look like one that is missing.
     // From the checkpoint's own event on, where it is still there: to see that it is the same one.
-    const reply = await reader.redis.xrange(
-      keys.log,
-      `${from.epoch}-${from.seq}`,
-      '+',
-      'COUNT',
-      String(limit + 1),
-    );
+    const replies = await reader.redis
+      .pipeline()
+      .hget(keys.meta, 'seq')
+      .xrange(keys.log, `${from.epoch}-${from.seq}`, '+', 'COUNT', String(limit + 1))
+      .exec();
+    const [head, reply] = repliesOf(replies);
     const found = parseLogEntries(keys.partition, reply);
     assertSame(from, found[0]);
     const events = found.filter(({ seq }) => seq > from.seq).slice(0, limit);
     if (events.length > 0 && isDense(from.seq, events)) return { run: asked, events };
-    const head = Number((await reader.redis.hget(keys.meta, 'seq')) ?? 0);
-    if (events.length === 0 && head <= from.seq) return { run: asked, events: [] };
+    if (events.length === 0 && Number(head ?? 0) <= from.seq) return { run: asked, events: [] };
     const recorded = await deps.readLedger(keys.partition, from.seq, limit);
     if (recorded.length === 0 || !isDense(from.seq, recorded)) {
       throw new LogGapError(
@@ -163,6 +162,14 @@ function assertSame(from: Checkpoint, event: RawEvent | undefined): void {
 
 function isDense(after: number, events: readonly RawEvent[]): boolean {
   return events.every((event, index) => event.seq === after + 1 + index);
+}
+
+/** Throws the first error of a pipeline. */
+function repliesOf(replies: [Error | null, unknown][] | null): unknown[] {
+  return (replies ?? []).map(([error, reply]) => {
+    if (error) throw error;
+    return reply;
+  });
 }
 
 function firstStream(reply: unknown): unknown {

@@ -168,7 +168,7 @@ export async function waitUntil(
   const deadline = Date.now() + timeoutMs;
   while (!(await condition())) {
     if (Date.now() > deadline)
-      throw new Error(`waited ${timeoutMs} ms for ${what}\n${context()}`.slice(0, 20_000));
+      throw new Error(`waited ${timeoutMs} ms for ${what}\n${context().slice(-8_000)}`);
     await sleep(20);
   }
 }
