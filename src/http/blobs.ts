@@ -1,14 +1,19 @@
+import type { Readable } from 'node:stream';
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
 import { BlobNotFound, type BlobStore, type ByteRange } from '../blobs/blobs.ts';
 import { BLOB_PATH, type SignedBlob, verifyBlobUrl } from '../blobs/signing.ts';
 import { matches } from './caching.ts';
 import { Problem } from './problems.ts';
+import { NotModified } from './schemas.ts';
 import type { Routes } from './types.ts';
 
 const text = Type.Optional(Type.String({ maxLength: 500 }));
 /** Checked by their signature. What else a CDN adds is let be. */
 const Signature = Type.Object({ name: text, type: text, expires: text, sha256: text, sig: text });
+
+const Bytes = (description: string) =>
+  Type.Unsafe<Readable>({ type: 'string', format: 'binary', description });
 
 /** Serves signed URLs: whoever has one may read that file, whole or in part, until it expires. */
 export function blobRoutes(deps: {
@@ -34,24 +39,35 @@ export function blobRoutes(deps: {
     app.head(
       `${BLOB_PATH}*`,
       {
-        schema: { ...schema, summary: 'What a signed URL leads to', operationId: 'headFile' },
+        schema: {
+          ...schema,
+          summary: 'What a signed URL leads to',
+          operationId: 'headFile',
+          response: { 200: Type.Null({ description: 'Its headers.' }) },
+        },
         config: { auth: 'signed' },
       },
       async (request, reply) => {
         const { bytes } = await prepare(request, reply);
-        return reply.header('content-length', bytes).send();
+        return reply.header('content-length', bytes).send(null);
       },
     );
     app.get(
       `${BLOB_PATH}*`,
       {
         exposeHeadRoute: false,
-        schema: { ...schema, summary: 'Download by a signed URL', operationId: 'downloadFile' },
+        schema: {
+          ...schema,
+          summary: 'Download by a signed URL',
+          operationId: 'downloadFile',
+          produces: ['application/octet-stream'],
+          response: { 200: Bytes('The file.'), 206: Bytes('The part that was asked for.'), 304: NotModified },
+        },
         config: { auth: 'signed' },
       },
       async (request, reply) => {
         const { blob, bytes, etag } = await prepare(request, reply);
-        if (etag && matches(request.headers['if-none-match'], etag)) return reply.code(304).send();
+        if (etag && matches(request.headers['if-none-match'], etag)) return reply.code(304).send(null);
         const range = rangeOf(request, bytes, etag);
         const stream = await blobs.read(blob.key, range).catch(gone);
         if (!range) return reply.header('content-length', bytes).send(stream);

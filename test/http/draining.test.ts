@@ -1,0 +1,114 @@
+import { once } from 'node:events';
+import { Agent, request } from 'node:http';
+import { connect } from 'node:net';
+import { expect, test } from 'vitest';
+import type { Routes } from '../../src/http/types.ts';
+import { edge } from './harness.ts';
+
+function slowly() {
+  const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
+  const { promise: ended, resolve: end } = Promise.withResolvers<void>();
+  const routes: Routes = (app) => {
+    app.get('/slow', async () => {
+      begin();
+      await ended;
+      return { done: true };
+    });
+    app.get('/fast', async () => ({ done: true }));
+    app.get('/livez', { config: { probe: 'live' } }, async () => ({ ok: true }));
+    app.get('/readyz', { config: { probe: 'ready' } }, async () => ({ ok: true }));
+  };
+  return { begun, end, routes };
+}
+
+test('a server that stops finishes what it has begun, turns newcomers away, and leaves no connection open', async () => {
+  const { begun, end, routes } = slowly();
+  const { app } = edge({ routes: [routes] });
+  const base = await app.listen({ port: 0, host: '127.0.0.1' });
+  const idle = connect(Number(new URL(base).port), '127.0.0.1');
+  await once(idle, 'connect');
+
+  const slow = fetch(`${base}/slow`);
+  await begun;
+  let closed = false;
+  const closing = app.close().then(() => {
+    closed = true;
+  });
+  await expect.poll(async () => (await fetch(`${base}/fast`)).status).toBe(503);
+  const refused = await fetch(`${base}/fast`);
+  expect(await refused.json()).toMatchObject({ code: 'shutting_down' });
+  expect(refused.headers.get('retry-after')).toBe('1');
+  expect(refused.headers.get('connection')).toBe('close');
+  expect((await fetch(`${base}/readyz`)).status).toBe(503);
+  expect((await fetch(`${base}/livez`)).status).toBe(200);
+  expect(closed).toBe(false);
+
+  end();
+  expect(await (await slow).json()).toEqual({ done: true });
+  await closing;
+  await expect(fetch(`${base}/fast`)).rejects.toThrow();
+  if (!idle.closed) await once(idle, 'close');
+});
+
+test('what takes longer than the grace is cut', async () => {
+  const { begun, routes } = slowly();
+  const { app } = edge({ routes: [routes], settings: { drainMs: 50 } });
+  const base = await app.listen({ port: 0, host: '127.0.0.1' });
+  const slow = fetch(`${base}/slow`);
+  await begun;
+  await app.close();
+  await expect(slow).rejects.toThrow();
+});
+
+test('a client that left does not hold the stop up', async () => {
+  const { begun, routes } = slowly();
+  const { app } = edge({ routes: [routes], settings: { drainMs: 20_000 } });
+  const base = await app.listen({ port: 0, host: '127.0.0.1' });
+  const controller = new AbortController();
+  const slow = fetch(`${base}/slow`, { signal: controller.signal }).catch(() => undefined);
+  await begun;
+  controller.abort();
+  await slow;
+  const start = performance.now();
+  await app.close();
+  expect(performance.now() - start).toBeLessThan(5000);
+});
+
+test('what is not HTTP is answered with a problem, and the connection closed', async () => {
+  const { app } = edge();
+  const base = await app.listen({ port: 0, host: '127.0.0.1' });
+  const socket = connect(Number(new URL(base).port), '127.0.0.1');
+  socket.write('NONSENSE\r\n\r\n');
+  let text = '';
+  socket.on('data', (chunk) => {
+    text += chunk;
+  });
+  await once(socket, 'close');
+  expect(text).toMatch(/^HTTP\/1\.1 400 Bad Request\r\nContent-Type: application\/problem\+json\r\n/);
+  expect(JSON.parse(text.split('\r\n\r\n')[1] ?? '')).toMatchObject({ status: 400, code: 'invalid_request' });
+  await app.close();
+});
+
+test('a body of 2 MiB over a real connection is answered 413', async () => {
+  const { app } = edge({ routes: [(scope) => scope.post('/things', async () => ({}))] });
+  const base = await app.listen({ port: 0, host: '127.0.0.1' });
+  const response = await fetch(`${base}/things`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ name: 'x'.repeat(2 * 1024 * 1024) }),
+  });
+  expect(response.status).toBe(413);
+  expect(await response.json()).toMatchObject({ code: 'body_too_large' });
+  const chunked = await new Promise<number | undefined>((resolve, reject) => {
+    const sending = request(`${base}/things`, {
+      method: 'POST',
+      agent: new Agent(),
+      headers: { 'content-type': 'application/json' },
+    });
+    sending.on('response', (answer) => resolve(answer.resume().statusCode)).on('error', reject);
+    for (let i = 0; i < 32; i++) sending.write('x'.repeat(65_536));
+    sending.end();
+  });
+  expect(chunked).toBe(413);
+  await app.close();
+});
