@@ -15,6 +15,7 @@ import type { CommandDeps } from './commands/handle.ts';
 import { endSession, login, refreshSession, type SessionDeps } from './commands/sessions.ts';
 import type { Config } from './config.ts';
 import { createLedger } from './consumers/ledger.ts';
+import { observeLedger } from './consumers/observe-ledger.ts';
 import { startProjectors } from './consumers/projectors.ts';
 import type { Connections, RunningRole } from './consumers/role.ts';
 import { startWorkers } from './consumers/workers.ts';
@@ -160,7 +161,12 @@ export async function startProjectorRole(base: Base): Promise<Role> {
   const reading = <R extends AnyRow>(projection: AnyProjection<R>) =>
     createProjectionGroup({ db, projection, codec, observe: observeProjection(projection, metrics) });
   const { accounts, jobs, exports } = projections;
-  const groups = [createLedger(pool, db), reading(accounts), reading(jobs), reading(exports)];
+  const groups = [
+    createLedger(pool, db, { observe: observeLedger }),
+    reading(accounts),
+    reading(jobs),
+    reading(exports),
+  ];
   const running = await startProjectors({ ...roleDeps(base, parts), groups, trim: TRIM });
   return roleOf('projectors', running, { db, store }, async () => {
     await pool.end();

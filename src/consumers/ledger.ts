@@ -49,13 +49,19 @@ const APPEND = `
  *
  * @param pool as `openPool` makes it, since named statements are prepared once and Kysely has none
  *
+ * @param options.observe told of each batch that is in the ledger, and when it began (ms since 1970)
+ *
  * `apply` throws `FencedError`, or `LedgerForkError` when log and ledger tell different histories.
  */
 export function createLedger(
   pool: Pool,
   db: Kysely<LedgerTables>,
-  now: () => Date = () => new Date(),
+  options: {
+    readonly now?: () => Date;
+    readonly observe?: (events: readonly RawEvent[], startTime: number) => void;
+  } = {},
 ): OrderedGroup {
+  const { now = () => new Date(), observe } = options;
   /** The chain's end of each partition, as the last batch of ours left it. */
   const ends = new Map<number, { seq: number; hash: Buffer }>();
 
@@ -114,12 +120,14 @@ export function createLedger(
       const events = batch.filter(({ seq }) => seq > from.seq).map(storable);
       await checkRedelivered(pool, partition, batch.filter(({ seq }) => seq <= from.seq).map(storable));
       if (events.length === 0) return from;
+      const startTime = Date.now();
       const done = await inTransaction(pool, (client) =>
         append(client, partition, from, events, token),
       ).catch((error: unknown) => {
         throw isUniqueViolation(error) ? forkOf(partition, events, error) : error;
       });
       ends.set(partition, { seq: done.checkpoint.seq, hash: done.hash });
+      observe?.(events, startTime);
       return done.checkpoint;
     },
   };

@@ -7,7 +7,6 @@ import { backoffMs, pause, untilAborted } from './backoff.ts';
 import type { Hints } from './hints.ts';
 import type { Lease } from './leases.ts';
 import { LedgerForkError } from './ledger-errors.ts';
-import { observeBatch } from './observe-batch.ts';
 import type { Ended, Group } from './ownership.ts';
 import { type Batch, LogForkError, type PartitionLog } from './partition-log.ts';
 
@@ -27,7 +26,7 @@ export type ReaderDeps = {
   readonly standings: Set<Standing>;
   readonly hints: Hints;
   readonly logger: Logger;
-  readonly metrics: Pick<Metrics, 'projectionFreshness' | 'groupStops'>;
+  readonly metrics: Pick<Metrics, 'groupStops'>;
 };
 
 /** An ordered group, to be run under leases: one loop for each partition that it owns. */
@@ -103,10 +102,8 @@ async function applyBatch(
 ): Promise<Checkpoint> {
   const [first] = batch.events;
   if (!first) return from;
-  const startTime = Date.now();
   const moved = await group.apply(first.partition, from, batch.events, token);
   deps.hints.publish('checkpoints', `${group.name} ${first.partition} ${moved.epoch} ${moved.seq}`);
-  observeBatch(deps.metrics, group.name, batch.events, startTime, Date.now());
   return moved;
 }
 

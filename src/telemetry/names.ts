@@ -31,14 +31,9 @@ export const TRACER = 'millrace';
  */
 export const SPAN = {
   commit: 'commit',
-  loadState: 'load state',
-  send: 'send',
-  receive: 'receive',
   process: 'process',
   ledgerAppend: 'ledger append',
-  projectionApply: 'projection apply',
   jobAttempt: 'job attempt',
-  awaitPosition: 'await position',
 } as const;
 
 /** Attribute keys. The upper ones are OpenTelemetry's semantic conventions (1.44), the lower ones are ours. */
