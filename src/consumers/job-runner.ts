@@ -89,15 +89,18 @@ async function attempt(
   deps.metrics.jobWait.observe({ type }, Math.max(0, deps.now().getTime() - job.dueAt) / 1000);
 
   let run = started.run;
+  /** Somebody else has the job, or it has ended without us: a commit said so before the lease did. */
+  const taken = new AbortController();
   const progress = createProgress(async (percent, detail) => {
     const recorded = await recordProgress(deps, run, percent, detail).catch((err: unknown) => {
       logger.debug({ err }, 'progress was not recorded');
     });
     if (recorded?.kind === 'recorded') run = recorded.run;
+    else if (recorded) taken.abort();
   });
   const begun = performance.now();
   const performed = await perform(definition, run, {
-    signal,
+    signal: AbortSignal.any([signal, taken.signal]),
     logger,
     progress: (percent, detail) => progress.report(percent, normaliseDetail(detail)),
   });

@@ -13,6 +13,8 @@ const PREFETCH = 4;
 const LOWEST_FIRST_EVERY = 8;
 /** When a lane is to be handed over, how long it waits without taking work for what still runs. */
 const HAND_OVER_PAUSE_MS = 2_000;
+/** The part of the drain's time after which jobs are told to end; what still runs at its end is left behind. */
+const ABORT_AT = 0.75;
 const RETRY = { baseMs: 50, capMs: 2_000 };
 
 export type LaneDeps = {
@@ -24,7 +26,7 @@ export type LaneDeps = {
   readonly knows: (type: string) => boolean;
   /** Never rejects. */
   readonly run: (job: JobToRun, drain: AbortSignal) => Promise<JobOutcome>;
-  /** How long jobs may go on when the process stops. */
+  /** How long the lane may take to end when the process stops. */
   readonly drainMs: number;
   /** Called when the connection that takes work was lost: a reply may have been, too. */
   readonly onReconnect: (listener: () => void) => () => void;
@@ -73,6 +75,8 @@ export function startLane(deps: LaneDeps): Running {
       throw error;
     });
     if (taken === 'lease_lost') {
+      // Redis says so before our own clock does: nothing that runs now will be recorded.
+      drain.abort();
       over.abort();
       return;
     }
@@ -155,8 +159,10 @@ export function startLane(deps: LaneDeps): Running {
     over.abort();
     unlisten();
     buffer = [];
-    const deadline = setTimeout(() => drain.abort(), deps.drainMs);
-    await Promise.all(running);
+    const deadline = setTimeout(() => drain.abort(), deps.drainMs * ABORT_AT);
+    const allEnded = new AbortController();
+    void Promise.all(running).then(() => allEnded.abort());
+    await pause(deps.drainMs, allEnded.signal);
     clearTimeout(deadline);
     return { kind: lease.lost.aborted ? 'lost' : 'done' };
   }

@@ -3,6 +3,7 @@ import { type JobDefinition, NoRetryError } from './define-job.ts';
 
 /** A result is part of an event; files belong into the blob store. */
 const RESULT_BYTES = 256 * 1024;
+const UNSPEAKABLE = 'something that cannot be written down was thrown';
 
 /** The attempt took longer than the job allows. */
 export class JobTimeoutError extends Error {
@@ -40,9 +41,13 @@ export function normaliseDetail(detail: unknown): unknown {
 
 /** What a handler threw, cut to what `Failure` allows. Never throws. */
 export function normaliseError(thrown: unknown): Failure {
-  if (!(thrown instanceof Error)) return { name: 'Error', message: cut(describe(thrown), 4000) };
-  const failure = { name: cut(String(thrown.name), 200), message: cut(String(thrown.message), 4000) };
-  return typeof thrown.stack === 'string' ? { ...failure, stack: cut(thrown.stack, 8000) } : failure;
+  try {
+    if (!(thrown instanceof Error)) return { name: 'Error', message: cut(describe(thrown), 4000) };
+    const failure = { name: cut(String(thrown.name), 200), message: cut(String(thrown.message), 4000) };
+    return typeof thrown.stack === 'string' ? { ...failure, stack: cut(thrown.stack, 8000) } : failure;
+  } catch {
+    return { name: 'Error', message: UNSPEAKABLE };
+  }
 }
 
 export function isFinal(thrown: unknown): boolean {
@@ -73,9 +78,5 @@ function cut(text: string, length: number): string {
 }
 
 function describe(thrown: unknown): string {
-  try {
-    return typeof thrown === 'string' ? thrown : (JSON.stringify(thrown) ?? String(thrown));
-  } catch {
-    return 'something that cannot be written down was thrown';
-  }
+  return typeof thrown === 'string' ? thrown : (JSON.stringify(thrown) ?? String(thrown));
 }

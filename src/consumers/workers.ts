@@ -16,7 +16,10 @@ export type WorkerDeps = RoleDeps &
     readonly jobs: readonly JobDefinition[];
     /** Jobs at once in this process. */
     readonly concurrency: number;
-    /** How long running jobs may go on when the worker stops, before they are left to the next owner. */
+    /**
+     * How long stopping may take: running jobs may end until then, and are told to at three quarters of it; what
+     * has not ended is left to the next owner.
+     */
     readonly drainMs: number;
     /** 0 ≤ n < 1: for the jitter of retries. */
     readonly random: () => number;

@@ -2,9 +2,10 @@ import { Type } from 'typebox';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { defineJob, type JobContext, NoRetryError } from '../../src/consumers/define-job.ts';
 import { startWorkers, type WorkerDeps } from '../../src/consumers/workers.ts';
+import type { JobId } from '../../src/domain/ids.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import type { World } from '../support/world.ts';
-import { enqueue, jobDeps, jobState, openWorld, roleDeps, until } from './support.ts';
+import { enqueue, jobDeps, jobState, openStore, openWorld, roleDeps, until } from './support.ts';
 
 type Run = (context: JobContext<unknown>) => Promise<unknown>;
 
@@ -202,6 +203,49 @@ describe('Workers', () => {
     const lowsAmongFirst = order.slice(0, 60).filter((priority) => priority === 'low').length;
     expect(lowsAmongFirst).toBeGreaterThan(2);
     expect(lowsAmongFirst).toBeLessThan(20);
+  });
+
+  it('whose connection breaks under them run every job, and complete each once', async () => {
+    const { world, store } = await openWorld();
+    const runs = new Map<string, number>();
+    await start(world, store, async ({ job }) => {
+      runs.set(job.id, (runs.get(job.id) ?? 0) + 1);
+    });
+    const own = await openStore(world);
+    const jobs: JobId[] = [];
+    for (let i = 0; i < 60; i++) {
+      jobs.push(await enqueue(own, { partition: i % 2 }));
+      // What takes the work and what commits is cut off, with replies on the way.
+      if (i % 10 === 5) store.writer.redis.stream.destroy();
+    }
+    await until(async () => {
+      for (const job of jobs) expect(await jobState(own, job)).toEqual({ phase: 'succeeded', attempts: 1 });
+    });
+    const types = [...(await eventsOf(own, 0)), ...(await eventsOf(own, 1))].map(({ type }) => type);
+    expect(types.filter((type) => type === 'JobCompleted')).toHaveLength(60);
+    for (const keys of own.keys) expect(await own.reader.redis.xlen(keys.work('default', 'normal'))).toBe(0);
+  });
+
+  it('keep a partition that should move while a long job runs there, and its other jobs go on', async () => {
+    const { world, store } = await openWorld();
+    const long = Promise.withResolvers<void>();
+    const run: Run = async ({ job }) => (job.payload === 'long' ? long.promise : undefined);
+    const first = await start(world, store, run);
+    const jobs = await Promise.all([0, 1].map((partition) => enqueue(store, { partition, payload: 'long' })));
+    await until(async () => {
+      for (const job of jobs) expect((await jobState(store, job)).phase).toBe('running');
+    });
+    // Enough members that both partitions should move.
+    const others = [];
+    while (first.held().some(({ group }) => group === 'timers')) others.push(await start(world, store, run));
+    await until(async () => expect(first.held()).toHaveLength(2));
+    const short = await Promise.all([0, 1].map((partition) => enqueue(store, { partition })));
+    await until(async () => {
+      for (const job of short) expect((await jobState(store, job)).phase).toBe('succeeded');
+    });
+    long.resolve();
+    await until(() => expect(first.held()).toEqual([]));
+    for (const job of jobs) expect(await jobState(store, job)).toEqual({ phase: 'succeeded', attempts: 1 });
   });
 
   it('that stop hand over at once, and a new one has every partition', async () => {
