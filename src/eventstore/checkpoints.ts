@@ -1,4 +1,4 @@
-import { type Kysely, sql, type Transaction } from 'kysely';
+import { type Kysely, type RawBuilder, sql, type Transaction } from 'kysely';
 import type { EventId } from '../domain/ids.ts';
 import type { LedgerTables } from './tables.ts';
 import { type Checkpoint, FencedError } from './types.ts';
@@ -47,33 +47,41 @@ export async function openCheckpoint(
   return { epoch: row.epoch, seq: row.seq, eventId: row.event_id as EventId | null };
 }
 
+export type CheckpointMove = {
+  readonly group: string;
+  readonly partition: number;
+  readonly from: Checkpoint;
+  readonly to: Checkpoint;
+  readonly token: number;
+};
+
+/**
+ * The statement that moves a checkpoint, for rows that travel in the same one: it yields a row when it has
+ * moved it, and none when the token or `from` is stale.
+ */
+export function checkpointMove(move: CheckpointMove): RawBuilder<{ seq: number }> {
+  const { group, partition, from, to, token } = move;
+  return sql`
+    UPDATE checkpoints
+    SET epoch = ${to.epoch}, seq = ${to.seq}, event_id = ${to.eventId}, token = ${token}, moved_at = now()
+    WHERE group_name = ${group} AND partition = ${partition} AND token <= ${token}
+      AND seq = ${from.seq} AND event_id IS NOT DISTINCT FROM ${from.eventId}
+    RETURNING seq`;
+}
+
+/** Throws `FencedError` where `checkpointMove` has yielded no row. */
+export function assertMoved(move: CheckpointMove, rows: readonly unknown[]): void {
+  if (rows.length === 1) return;
+  const { group, partition, token, from } = move;
+  throw new FencedError(`${group} of partition ${partition}: token ${token} or seq ${from.seq} is stale`);
+}
+
 /**
  * Moves a checkpoint in the transaction of the rows that it stands for. Throws `FencedError` when the token is
  * stale, or the checkpoint is not where the batch began: then the transaction must be rolled back.
  */
-export async function moveCheckpoint(
-  trx: Transaction<LedgerTables>,
-  move: {
-    readonly group: string;
-    readonly partition: number;
-    readonly from: Checkpoint;
-    readonly to: Checkpoint;
-    readonly token: number;
-  },
-): Promise<void> {
-  const { group, partition, from, to, token } = move;
-  const { numUpdatedRows } = await trx
-    .updateTable('checkpoints')
-    .set({ epoch: to.epoch, seq: to.seq, event_id: to.eventId, token, moved_at: sql`now()` })
-    .where('group_name', '=', group)
-    .where('partition', '=', partition)
-    .where('token', '<=', token)
-    .where('seq', '=', from.seq)
-    .where(sql<boolean>`event_id IS NOT DISTINCT FROM ${from.eventId}`)
-    .executeTakeFirst();
-  if (numUpdatedRows !== 1n) {
-    throw new FencedError(`${group} of partition ${partition}: token ${token} or seq ${from.seq} is stale`);
-  }
+export async function moveCheckpoint(trx: Transaction<LedgerTables>, move: CheckpointMove): Promise<void> {
+  assertMoved(move, (await checkpointMove(move).execute(trx)).rows);
 }
 
 /** Seq up to which the ledger holds everything, by partition; a partition without events is left out. */

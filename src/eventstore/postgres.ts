@@ -1,5 +1,6 @@
 import { Kysely, PostgresDialect } from 'kysely';
 import pg from 'pg';
+import { namePrepared } from './prepared.ts';
 
 export type DatabaseOptions = {
   /** `postgres://…`; its query parameters may not name what is named here. */
@@ -48,6 +49,7 @@ export function openPool(options: DatabaseOptions): pg.Pool {
     types: { getTypeParser },
   });
   pool.on('error', options.onError ?? (() => {}));
+  namePrepared(pool);
   return pool;
 }
 

@@ -1,5 +1,6 @@
 import type { RawEvent } from '../domain/event.ts';
 import { type EventCodec, type RecordedEvent, UnknownEventError } from '../domain/events.ts';
+import type { Loaded } from './bulk.ts';
 import type { ParkedEvent } from './parked.ts';
 import type { AnyProjection, AnyRow, Keying } from './projection.ts';
 
@@ -46,18 +47,16 @@ export type Folded<R extends AnyRow> = {
 /**
  * Folds a batch. An event that can't be decoded or reduced is parked, and all later ones of its row behind it:
  * a row that lacks an event must not look as if it had seen the next one.
- * @param rows as loaded
- * @param blocked keys of rows that have parked events already; those of newly parked ones are added
  */
 export function foldBatch<R extends AnyRow>(
   projection: AnyProjection<R>,
   batch: readonly Concern[],
-  rows: ReadonlyMap<string, R>,
-  blocked: Set<string>,
+  loaded: Loaded<R>,
 ): Folded<R> {
+  const blocked = new Set(loaded.blocked);
   const folded: Folded<R> = { rows: new Map(), parked: [], applied: [] };
   for (const concern of batch) {
-    const error = blocked.has(concern.key) ? BEHIND : apply(projection, concern, rows, folded);
+    const error = blocked.has(concern.key) ? BEHIND : apply(projection, concern, loaded.rows, folded);
     if (error === undefined) continue;
     blocked.add(concern.key);
     folded.parked.push({ event: concern.raw, rowKey: concern.key, error });

@@ -16,22 +16,6 @@ export type ParkedEventsTable = {
 /** An event that a projection left out, and why. Its data stays in the ledger. */
 export type ParkedEvent = { readonly event: RawEvent; readonly rowKey: string; readonly error: string };
 
-/** Of these rows, the ones that have parked events: nothing later may be applied to them. */
-export async function parkedKeys(
-  db: Kysely<Database>,
-  group: string,
-  keys: readonly string[],
-): Promise<Set<string>> {
-  const found = await db
-    .selectFrom('parked_events')
-    .select('row_key')
-    .distinct()
-    .where('group_name', '=', group)
-    .where('row_key', '=', sql<string>`ANY(${keys}::text[])`)
-    .execute();
-  return new Set(found.map((row) => row.row_key));
-}
-
 /** Records events as parked. At most a batch of them. */
 export async function parkEvents(
   trx: Transaction<Database>,

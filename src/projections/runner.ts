@@ -1,13 +1,13 @@
 import { type Kysely, sql, type Transaction } from 'kysely';
 import type { RawEvent } from '../domain/event.ts';
-import type { EventCodec } from '../domain/events.ts';
-import { moveCheckpoint, openCheckpoint } from '../eventstore/checkpoints.ts';
+import type { EventCodec, RecordedEvent } from '../domain/events.ts';
+import { type CheckpointMove, moveCheckpoint, openCheckpoint } from '../eventstore/checkpoints.ts';
 import type { Checkpoint, OrderedGroup } from '../eventstore/types.ts';
-import { loadRows, upsertRows } from './bulk.ts';
+import { type Loaded, loadRows, moveAndUpsert, upsertRows } from './bulk.ts';
 import type { Database } from './database.ts';
-import { type Concern, type Folded, foldBatch, messageOf, readBatch } from './fold.ts';
+import { type Concern, foldBatch, messageOf, readBatch } from './fold.ts';
 import type { Observe } from './observe.ts';
-import { parkEvents, parkedKeys } from './parked.ts';
+import { parkEvents } from './parked.ts';
 import { type AnyProjection, type AnyRow, groupOf } from './projection.ts';
 
 export type ProjectionGroupOptions<R extends AnyRow> = {
@@ -21,8 +21,11 @@ export type ProjectionGroupOptions<R extends AnyRow> = {
 };
 
 /**
- * Keeps a read model up to date, a batch per transaction: the checkpoint moves first, which locks out every
- * other owner; then parked keys and rows are loaded, the events folded, and what changed is written.
+ * Keeps a read model up to date, batch by batch: load the rows of a batch, fold, then write what changed and
+ * move the checkpoint, both or neither.
+ *
+ * The rows are loaded before the checkpoint is locked, and are right all the same: a partition's rows change
+ * only together with its checkpoint, and that is written only if it still is where the batch begins.
  *
  * `apply` throws `FencedError` (another owner, or not where `from` says), `UnknownEventError` (newer code must
  * take the partition), or what Postgres threw (try again); nothing was applied then.
@@ -35,22 +38,16 @@ export function createProjectionGroup<R extends AnyRow>(options: ProjectionGroup
     open: (partition, token) => openCheckpoint(db, group, partition, token),
     async apply(partition, from, events, token) {
       const startTime = Date.now();
-      const to = endOf(partition, from, events);
+      const move = { group, partition, from, to: endOf(partition, from, events), token };
       const batch = readBatch(projection, codec, events);
-      const transact = (write: typeof writeTogether) =>
-        db.transaction().execute(async (trx) => {
-          await moveCheckpoint(trx, { group, partition, from, to, token });
-          const folded = await write(trx, projection, batch);
-          await parkEvents(trx, group, folded.parked);
-          return folded.applied;
-        });
-      const applied = await transact(writeTogether).catch((error: unknown) => {
+      const loaded = await loadRows(db, projection, [...new Set(batch.map((concern) => concern.key))]);
+      const applied = await writeTogether(db, projection, move, batch, loaded).catch((error: unknown) => {
         if (!isUnwritable(error)) throw error;
-        return transact(writeSingly);
+        return writeSingly(db, projection, move, batch, loaded);
       });
       options.observe?.(applied, startTime);
-      options.onApplied?.(partition, to);
-      return to;
+      options.onApplied?.(partition, move.to);
+      return move.to;
     },
   };
 }
@@ -70,14 +67,22 @@ function endOf(partition: number, from: Checkpoint, events: readonly RawEvent[])
 }
 
 async function writeTogether<R extends AnyRow>(
-  trx: Transaction<Database>,
+  db: Kysely<Database>,
   projection: AnyProjection<R>,
+  move: CheckpointMove,
   batch: readonly Concern[],
-): Promise<Folded<R>> {
-  const { rows, blocked } = await before(trx, projection, batch);
-  const folded = foldBatch(projection, batch, rows, blocked);
-  await upsertRows(trx, projection, folded.rows.values());
-  return folded;
+  loaded: Loaded<R>,
+): Promise<readonly RecordedEvent[]> {
+  const { rows, parked, applied } = foldBatch(projection, batch, loaded);
+  if (parked.length === 0) {
+    await moveAndUpsert(db, projection, move, rows);
+  } else {
+    await db.transaction().execute(async (trx) => {
+      await moveAndUpsert(trx, projection, move, rows);
+      await parkEvents(trx, move.group, parked);
+    });
+  }
+  return applied;
 }
 
 /**
@@ -85,37 +90,30 @@ async function writeTogether<R extends AnyRow>(
  * parked, as one that can't be reduced. Slow, and rare.
  */
 async function writeSingly<R extends AnyRow>(
-  trx: Transaction<Database>,
+  db: Kysely<Database>,
   projection: AnyProjection<R>,
+  move: CheckpointMove,
   batch: readonly Concern[],
-): Promise<Folded<R>> {
-  const { rows, blocked } = await before(trx, projection, batch);
-  const all: Folded<R> = { rows, parked: [], applied: [] };
-  for (const concern of batch) {
-    const folded = foldBatch(projection, [concern], rows, blocked);
-    const error = await written(trx, () => upsertRows(trx, projection, folded.rows.values()));
-    if (error === undefined) {
+  loaded: Loaded<R>,
+): Promise<readonly RecordedEvent[]> {
+  const rows = new Map(loaded.rows);
+  const blocked = new Set(loaded.blocked);
+  const applied: RecordedEvent[] = [];
+  await db.transaction().execute(async (trx) => {
+    await moveCheckpoint(trx, move);
+    for (const concern of batch) {
+      const folded = foldBatch(projection, [concern], { rows, blocked });
+      const error = await written(trx, () => upsertRows(trx, projection, folded.rows));
+      const parked =
+        error === undefined ? folded.parked : [{ event: concern.raw, rowKey: concern.key, error }];
+      await parkEvents(trx, move.group, parked);
+      for (const { rowKey } of parked) blocked.add(rowKey);
+      if (error !== undefined) continue;
       for (const [key, row] of folded.rows) rows.set(key, row);
-      all.applied.push(...folded.applied);
-      all.parked.push(...folded.parked);
-    } else {
-      blocked.add(concern.key);
-      all.parked.push({ event: concern.raw, rowKey: concern.key, error });
+      applied.push(...folded.applied);
     }
-  }
-  return all;
-}
-
-async function before<R extends AnyRow>(
-  trx: Transaction<Database>,
-  projection: AnyProjection<R>,
-  batch: readonly Concern[],
-) {
-  const keys = [...new Set(batch.map((concern) => concern.key))];
-  if (keys.length === 0) return { rows: new Map<string, R>(), blocked: new Set<string>() };
-  const rows = await loadRows(trx, projection, keys);
-  const blocked = await parkedKeys(trx, groupOf(projection), keys);
-  return { rows, blocked };
+  });
+  return applied;
 }
 
 /** Undefined: it is written. Else why it can't be; the transaction stands as if it had not been tried. */
