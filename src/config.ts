@@ -41,10 +41,6 @@ const Variables = Type.Object({
     maximum: 65535,
     description: 'Their port; 0 takes a free one',
   }),
-  PUBLIC_URL: Type.String({
-    default: '',
-    description: 'The address that clients know; empty: http://HOST:PORT',
-  }),
   TRUST_PROXY: Type.Boolean({
     default: false,
     description: "Take the caller's address from X-Forwarded-For",
