@@ -54,7 +54,9 @@ export function environmentWith(toolchain, base = process.env) {
       ),
   );
   const path = [dirname(toolchain.node), base.PATH].filter(Boolean).join(delimiter);
-  return { ...Object.fromEntries(outer), PATH: path, NODE: toolchain.node };
+  // Types are stripped and code is compiled once, not at each start: a third of a role's starting time.
+  const cache = { NODE_COMPILE_CACHE: base.NODE_COMPILE_CACHE ?? files.compileCache };
+  return { ...Object.fromEntries(outer), ...cache, PATH: path, NODE: toolchain.node };
 }
 
 /**

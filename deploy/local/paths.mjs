@@ -18,4 +18,5 @@ export const files = {
   blobs: join(HOME, 'blobs'),
   logs: join(HOME, 'logs'),
   node: join(HOME, 'node'),
+  compileCache: join(HOME, 'compile-cache'),
 };
