@@ -1,5 +1,6 @@
 import { Type } from 'typebox';
 import { describe, expect, it, onTestFinished } from 'vitest';
+import { memberName, ownerOf } from '../../src/consumers/assignment.ts';
 import { defineJob, type JobContext, NoRetryError } from '../../src/consumers/define-job.ts';
 import { startWorkers, type WorkerDeps } from '../../src/consumers/workers.ts';
 import type { JobId } from '../../src/domain/ids.ts';
@@ -36,6 +37,15 @@ async function start(world: World, store: OpenEventStore, run: Run, more: Partia
   onTestFinished(stop);
   await workers.ready();
   return { ...workers, stop };
+}
+
+/** The id of an instance that should own every partition beside that member. */
+function takesAllFrom(member: string, partitions: number): string {
+  for (let i = 0; ; i++) {
+    const other = memberName(`other-${i}`, 'n');
+    const owners = Array.from({ length: partitions }, (_, partition) => ownerOf(partition, [member, other]));
+    if (owners.every((owner) => owner === other)) return `other-${i}`;
+  }
 }
 
 async function eventsOf(store: OpenEventStore, partition = 0) {
@@ -235,9 +245,7 @@ describe('Workers', () => {
     await until(async () => {
       for (const job of jobs) expect((await jobState(store, job)).phase).toBe('running');
     });
-    // Enough members that both partitions should move.
-    const others = [];
-    while (first.held().some(({ group }) => group === 'timers')) others.push(await start(world, store, run));
+    await start(world, store, run, { instanceId: takesAllFrom(first.member, store.partitions) });
     await until(async () => expect(first.held()).toHaveLength(2));
     const short = await Promise.all([0, 1].map((partition) => enqueue(store, { partition })));
     await until(async () => {
