@@ -60,7 +60,12 @@ export async function openRun(deps: JobDeps, taken: TakenJob): Promise<JobRecord
 
 /** @param worker who runs it, for people to read */
 export function recordStart(deps: JobDeps, run: JobRun, worker: string): Promise<JobRecorded> {
-  return record(deps, run, { decide: (state) => startJob(state, worker), leadsTo: ['running'] });
+  // Past the guard of commands, or full queues would never empty: lanes start nothing from the guard's next step on.
+  return record(deps, run, {
+    decide: (state) => startJob(state, worker),
+    leadsTo: ['running'],
+    memory: 'completion',
+  });
 }
 
 export function recordProgress(
@@ -80,6 +85,7 @@ export function recordCompletion(deps: JobDeps, run: JobRun, result: unknown): P
   return record(deps, run, {
     decide: (state) => completeJob(state, result),
     leadsTo: ['succeeded'],
+    memory: 'completion',
     finishes: true,
   });
 }
@@ -94,6 +100,7 @@ export function recordFailure(
   return record(deps, run, {
     decide: (state) => failJob(state, input),
     leadsTo: ['retrying', 'failed'],
+    memory: 'completion',
     finishes: true,
     timer: (state, traceparent) =>
       state.phase === 'retrying'
@@ -116,6 +123,9 @@ type Recording = {
    * next version, after a reply was lost was written by this very recording.
    */
   readonly leadsTo: readonly Job['phase'][];
+  /** Default: 'command', refused while memory is short. */
+  readonly memory?: 'completion';
+  /** Removes the work entry. */
   readonly finishes?: boolean;
   readonly timer?: (state: Job, traceparent: string | undefined) => Work | undefined;
 };
@@ -135,7 +145,8 @@ async function record(deps: JobDeps, run: JobRun, recording: Recording): Promise
       return {
         appends: [encodeChange(deps, { ...context, ...(traceparent ? { traceparent } : {}) }, change)],
         ...(timer ? { timers: [timer] } : {}),
-        ...(recording.finishes ? { finished: [taken], memory: 'completion' as const } : {}),
+        ...(recording.finishes ? { finished: [taken] } : {}),
+        memory: recording.memory ?? 'command',
       };
     });
     if (committed === 'lease_lost') return { kind: 'lease_lost' };

@@ -29,6 +29,30 @@ export function pause(ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
+/**
+ * A signal that follows others until `stop`. AbortSignal.any would tie it to them for their whole life, once
+ * anyone listens: too long for a job's signal that follows its lane's.
+ */
+export function follow(...sources: readonly AbortSignal[]): {
+  readonly signal: AbortSignal;
+  readonly stop: () => void;
+} {
+  const controller = new AbortController();
+  const abort = (event: Event) => {
+    if (event.target instanceof AbortSignal) controller.abort(event.target.reason);
+  };
+  for (const source of sources) {
+    if (source.aborted) controller.abort(source.reason);
+    else source.addEventListener('abort', abort);
+  }
+  return {
+    signal: controller.signal,
+    stop() {
+      for (const source of sources) source.removeEventListener('abort', abort);
+    },
+  };
+}
+
 /** The promise's outcome, or undefined as soon as the signal comes; what happens later is not looked at. */
 export function untilAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
   if (signal.aborted) {

@@ -14,7 +14,7 @@ import type { Logger } from '../telemetry/logging.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { ATTR, SPAN } from '../telemetry/names.ts';
 import { type Span, SpanKind, withSpan } from '../telemetry/tracing.ts';
-import { backoffMs } from './backoff.ts';
+import { backoffMs, follow } from './backoff.ts';
 import type { JobDefinition } from './define-job.ts';
 import type { Lease } from './leases.ts';
 import { isFinal, normaliseDetail, normaliseError, normaliseResult } from './normalise.ts';
@@ -57,7 +57,7 @@ export async function runJob(
   lease: Lease,
   drain: AbortSignal,
 ): Promise<JobOutcome> {
-  const signal = AbortSignal.any([lease.lost, drain]);
+  const { signal, stop } = follow(lease.lost, drain);
   const logger = deps.logger.child({ jobId: job.jobId, jobType: job.type });
   try {
     const opened = await persistently(logger, signal, () => openRun(deps, job));
@@ -70,6 +70,8 @@ export async function runJob(
   } catch (err) {
     logger.error({ err }, 'a run was not recorded; the job is left for the next owner');
     return 'left';
+  } finally {
+    stop();
   }
 }
 
@@ -99,11 +101,13 @@ async function attempt(
     else if (recorded) taken.abort();
   });
   const begun = performance.now();
+  const around = follow(signal, taken.signal);
   const performed = await perform(definition, run, {
-    signal: AbortSignal.any([signal, taken.signal]),
+    signal: around.signal,
     logger,
     progress: (percent, detail) => progress.report(percent, normaliseDetail(detail)),
   });
+  around.stop();
   await progress.close();
   deps.metrics.jobDuration.observe({ type }, (performance.now() - begun) / 1000);
 

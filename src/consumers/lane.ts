@@ -15,6 +15,7 @@ const LOWEST_FIRST_EVERY = 8;
 const HAND_OVER_PAUSE_MS = 2_000;
 /** The part of the drain's time after which jobs are told to end; what still runs at its end is left behind. */
 const ABORT_AT = 0.75;
+const FULL_PAUSE_MS = 500;
 const RETRY = { baseMs: 50, capMs: 2_000 };
 
 export type LaneDeps = {
@@ -22,6 +23,8 @@ export type LaneDeps = {
   readonly streams: WorkStreams;
   readonly waker: Waker;
   readonly slots: Slots;
+  /** While Redis is too full for starts, none is made. */
+  readonly refusesStarts: () => boolean;
   /** Whether this process can run such a job; what it can't is left pending. */
   readonly knows: (type: string) => boolean;
   /** Never rejects. */
@@ -122,6 +125,10 @@ export function startLane(deps: LaneDeps): Running {
     for (let failures = 0; !ending.aborted && lease.held(); ) {
       try {
         if (paused) await untilAborted(resume.promise, ending);
+        if (deps.refusesStarts()) {
+          await pause(FULL_PAUSE_MS, ending);
+          continue;
+        }
         const job = await next();
         failures = 0;
         if (!job) continue;

@@ -1,5 +1,6 @@
 import type { JobRun } from '../commands/jobs.ts';
 import type { Logger } from '../telemetry/logging.ts';
+import { follow } from './backoff.ts';
 import type { JobDefinition } from './define-job.ts';
 import { JobTimeoutError } from './normalise.ts';
 
@@ -27,7 +28,7 @@ export async function perform(
   const timer = setTimeout(() => {
     timeout.abort(new JobTimeoutError(`the attempt took longer than ${spec.timeoutSeconds} s`));
   }, spec.timeoutSeconds * 1000);
-  const signal = AbortSignal.any([around.signal, timeout.signal]);
+  const { signal, stop } = follow(around.signal, timeout.signal);
 
   const context = {
     job: {
@@ -56,6 +57,7 @@ export async function perform(
     return around.signal.aborted && ended.kind !== 'returned' ? { kind: 'aborted' } : ended;
   } finally {
     clearTimeout(timer);
+    stop();
   }
 }
 

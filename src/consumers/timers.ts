@@ -15,6 +15,7 @@ export const TIMERS_GROUP = 'timers';
 const AT_ONCE = 100;
 /** Longest sleep: a hint about an earlier timer may have been lost. */
 const LOOK_EVERY_MS = 15_000;
+const FULL_PAUSE_MS = 500;
 const RETRY = { baseMs: 100, capMs: 5_000 };
 
 export const promoteScript = readScript(import.meta.url, './promote.lua');
@@ -23,6 +24,8 @@ type TimerDeps = {
   readonly redis: Redis;
   readonly keys: readonly PartitionKeys[];
   readonly queues: readonly string[];
+  /** While Redis is too full for starts, nothing is promoted. */
+  readonly refusesStarts: () => boolean;
   readonly hints: Hints;
   readonly logger: Logger;
 };
@@ -57,7 +60,7 @@ async function promoteUntil(deps: TimerDeps, lease: Lease, signal: AbortSignal):
     for (let failures = 0; !signal.aborted && lease.held(); ) {
       earlier = new AbortController();
       try {
-        const ms = await promote(deps.redis, keys, deps.queues, lease);
+        const ms = deps.refusesStarts() ? FULL_PAUSE_MS : await promote(deps.redis, keys, deps.queues, lease);
         if (ms === 'lease_lost') return { kind: 'lost' };
         failures = 0;
         const sleep = ms < 0 ? LOOK_EVERY_MS : Math.min(ms, LOOK_EVERY_MS);

@@ -20,17 +20,17 @@ export type Waker = {
  * @param streams keys of every stream whose lanes may wait
  */
 export function openWaker(blocking: Connection, streams: readonly string[]): Waker {
-  const known = new Map<string, string>();
+  // Every stream from the beginning: a lane that begins to wait while a read is under way must be in that read.
+  const known = new Map(streams.map((key) => [key, '0-0']));
   let sleepers: (() => void)[] = [];
   let reading = false;
   let closed = false;
 
   async function read(): Promise<void> {
-    const watched = streams.filter((key) => known.has(key));
     await blocking.whenReady(WAKE_BLOCK_MS);
     const reply = await blocking.redis.xread(
       ...(['COUNT', ENTRIES, 'BLOCK', WAKE_BLOCK_MS] as const),
-      ...(['STREAMS', ...watched, ...watched.map((key) => known.get(key) ?? '$')] as const),
+      ...(['STREAMS', ...streams, ...streams.map((key) => known.get(key) ?? '0-0')] as const),
     );
     for (const [key, entries] of reply ?? []) {
       const last = entries.at(-1)?.[0];

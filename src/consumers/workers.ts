@@ -70,6 +70,7 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
             slots,
             streams: workStreams(store.writer.redis, keysOf(lease.partition), queue, lease),
             waker: waker.value,
+            refusesStarts: () => store.guard.refuses('start'),
             knows: (type) => definitions.has(type),
             async run(job: JobToRun, drain) {
               const definition = definitions.get(job.type);
@@ -90,6 +91,7 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
       redis: store.writer.redis,
       keys: store.keys,
       queues: JobQueue.enum,
+      refusesStarts: () => store.guard.refuses('start'),
       hints,
       logger,
     });

@@ -68,6 +68,7 @@ describe('Ordered groups', () => {
     await appendEvents(store, 1, 30);
     await appendEvents(store, 0, 30);
     await until(() => expect([one.seen.length, two.seen.length]).toEqual([1_260, 1_260]));
+    await until(async () => expect(await ledgerSize(world)).toBe(1_260));
     expect(one.seqs(0)).toEqual(upTo(1_230));
     expect(two.seqs(1)).toEqual(upTo(30));
     const recorded = await readLedger(world.db, { partition: 0, after: 0, limit: 2_000 });
@@ -129,6 +130,48 @@ describe('Ordered groups', () => {
     const late = recorder(world.db, 'projection:late@1');
     await start(world, store, [ledger, late.group]);
     await until(() => expect(late.seqs()).toEqual(upTo(710)));
+  });
+
+  it('raise an alarm and stop where the log is another than the one that they read', async () => {
+    const { world, store } = await openWorld();
+    const seen = recorder(world.db, 'projection:one@1');
+    await appendEvents(store, 0, 5);
+    const first = await start(world, store, [openLedger(world), seen.group]);
+    await until(() => expect(seen.seqs()).toEqual(upTo(5)));
+    await until(async () => expect(await ledgerSize(world)).toBe(5));
+    await first.stop();
+    await world.db
+      .updateTable('checkpoints')
+      .set({ event_id: 'another' })
+      .where('partition', '=', 0)
+      .execute();
+    await appendEvents(store, 0, 5);
+    const second = await start(world, store, [openLedger(world), seen.group]);
+    await until(async () =>
+      expect((await second.metrics.groupStops.get()).values.map(({ labels }) => labels)).toEqual(
+        expect.arrayContaining([
+          { group: 'ledger', partition: '0', reason: 'fork' },
+          { group: 'projection:one@1', partition: '0', reason: 'fork' },
+        ]),
+      ),
+    );
+    expect(seen.seqs()).toEqual(upTo(5));
+  });
+
+  it('raise an alarm and stop where events are missing in the log and in the ledger', async () => {
+    const { world, store } = await openWorld();
+    const first = await start(world, store, [openLedger(world)]);
+    await appendEvents(store, 0, 30);
+    await until(async () => expect(await ledgerSize(world)).toBe(30));
+    await first.stop();
+    await createTrimmer({ db: world.db, store, windowEvents: 5, retentionMs: 0 }).trim(0);
+    await world.db.deleteFrom('ledger').where('seq', '=', 12).execute();
+    const late = recorder(world.db, 'projection:late@1');
+    const { metrics } = await start(world, store, [late.group]);
+    await until(async () =>
+      expect((await metrics.groupStops.get()).values).toMatchObject([{ labels: { reason: 'gap' } }]),
+    );
+    expect(late.seqs()).toEqual([]);
   });
 
   it('tell how far they are behind', async () => {

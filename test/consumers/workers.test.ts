@@ -256,6 +256,38 @@ describe('Workers', () => {
     for (const job of jobs) expect(await jobState(store, job)).toEqual({ phase: 'succeeded', attempts: 1 });
   });
 
+  it('start a job of any queue at once, also of one that began to wait later', async () => {
+    const { world, store } = await openWorld({ partitions: 1 });
+    const jobs = [jobOf(async () => null), { ...jobOf(async () => null, 'late'), queue: 'exports' as const }];
+    await start(world, store, async () => null, { jobs });
+    await until(async () =>
+      expect(await store.reader.redis.exists(store.keys[0]?.work('exports', 'low') ?? '')).toBe(1),
+    );
+    const begun = Date.now();
+    const jobId = await enqueue(store, { type: 'late', queue: 'exports' });
+    await until(async () => expect((await jobState(store, jobId)).phase).toBe('succeeded'));
+    expect(Date.now() - begun).toBeLessThan(2_000);
+  });
+
+  it('empty the queues of a Redis that is too full for commands, and start nothing in one that is fuller still', async () => {
+    const { world, store } = await openWorld({ partitions: 1 });
+    let full = true;
+    const guard = { ...store.guard, refuses: (what: string) => what === 'command' || full };
+    const jobId = await enqueue(store);
+    const retried = await enqueue(store);
+    const attempts: string[] = [];
+    await start(world, { ...store, guard }, async ({ job }) => {
+      attempts.push(job.id);
+      if (job.id === retried && job.attempt === 1) throw new Error('once');
+    });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(attempts).toEqual([]);
+    full = false;
+    await until(async () => {
+      for (const job of [jobId, retried]) expect((await jobState(store, job)).phase).toBe('succeeded');
+    });
+  });
+
   it('that stop hand over at once, and a new one has every partition', async () => {
     const { world, store } = await openWorld();
     const first = await start(world, store, async () => null);
