@@ -14,9 +14,9 @@ export type Loaded<R extends AnyRow> = {
 /**
  * The rows of these keys, in one query.
  *
- * Not a prepared statement: from its sixth run on Postgres keeps one plan for it, made perhaps while the
- * table was still empty, and a scan of the whole table for each batch it stays (measured: 13k instead of 43k
- * events/s at 10,000 rows, and worse with each row).
+ * Not a prepared statement: from its sixth run on Postgres may keep one plan for it. Made while the table was
+ * empty, that was a scan which compares each row with each key (EXPLAIN at 10,000 rows: 152 ms for 500 keys
+ * against 0.9 ms planned anew, 0.85 against 0.03 ms for one).
  */
 export async function loadRows<R extends AnyRow>(
   db: Kysely<Database>,
@@ -59,7 +59,7 @@ export async function upsertRows<R extends AnyRow>(
 
 /**
  * Moves the checkpoint and writes the rows that it stands for, in one statement: both or neither. Throws
- * `FencedError`. Prepared, as most batches of a live system are small: planning it takes longer than running it.
+ * `FencedError`. Prepared, as most batches of a live system are small: planning it takes as long as running it (EXPLAIN: 0.07 and 0.06 ms).
  */
 export async function moveAndUpsert<R extends AnyRow>(
   db: Kysely<Database>,
