@@ -1,0 +1,109 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { startRedis } from '../../deploy/local/servers.mjs';
+import { openPartitionLog, TAIL_BLOCK_MS } from '../../src/consumers/partition-log.ts';
+import { openWaker, WAKE_BLOCK_MS } from '../../src/consumers/waker.ts';
+import { connectBlocking, connectReader, connectWriter } from '../../src/eventstore/connections.ts';
+import { createKeys, type PartitionKeys } from '../../src/eventstore/partitions.ts';
+import type { Checkpoint } from '../../src/eventstore/types.ts';
+import { until } from './support.ts';
+
+const START: Checkpoint = { epoch: 0, seq: 0, eventId: null };
+
+async function setUp() {
+  const dir = await mkdtemp(join(tmpdir(), 'millrace-redis-'));
+  onTestFinished(() => rm(dir, { recursive: true, force: true }));
+  let server = await startRedis({ dir, appendfsync: 'always' });
+  onTestFinished(() => server.stop());
+  const { url, port } = server;
+  const [keys] = createKeys('mill', 1);
+  if (!keys) throw new Error('no partition');
+  const writer = connectWriter({ url, name: 'writer' });
+  const reader = connectReader({ url, name: 'reader' });
+  const blocking = connectBlocking({ url, name: 'blocking', blockMs: TAIL_BLOCK_MS });
+  onTestFinished(() => {
+    for (const each of [writer, reader, blocking]) each.close();
+  });
+  await Promise.all([writer, reader, blocking].map((each) => each.whenReady(5_000)));
+  const log = openPartitionLog({ keys, blocking, reader, readLedger: async () => [] });
+  const restart = async () => {
+    await server.kill();
+    server = await startRedis({ dir, port, appendfsync: 'always' });
+    await Promise.all([writer, reader, blocking].map((each) => each.whenReady(5_000)));
+  };
+  const append = (seq: number) => appendTo(writer.redis, keys, seq);
+  return { keys, writer, blocking, log, restart, append };
+}
+
+async function appendTo(
+  redis: ReturnType<typeof connectWriter>['redis'],
+  keys: PartitionKeys,
+  seq: number,
+): Promise<void> {
+  const fields = ['i', `e${seq}`, 's', `s${seq}`, 'v', '1', 't', 'T', 'd', '{}', 'm', '{}'];
+  await redis
+    .multi()
+    .xadd(keys.log, `1-${seq}`, ...fields)
+    .hset(keys.meta, 'seq', seq)
+    .exec();
+}
+
+describe('A partition’s log', () => {
+  it('wakes all groups at the tail with one read, and serves who is behind', async () => {
+    const { log, append, writer } = await setUp();
+    await append(1);
+    const at1: Checkpoint = { epoch: 1, seq: 1, eventId: 'e1' as never };
+    const waiting = [log.next(at1, 10), log.next(at1, 10)];
+    await until(async () => expect(await writer.redis.client('LIST')).toMatch(/cmd=xread/));
+    await append(2);
+    for (const batch of await Promise.all(waiting)) expect(batch?.events.map(({ seq }) => seq)).toEqual([2]);
+    expect(await writer.redis.info('commandstats')).toMatch(/^cmdstat_xread:calls=1,/m);
+    expect((await log.next(START, 10))?.events.map(({ seq }) => seq)).toEqual([1, 2]);
+    expect((await log.next(START, 1))?.events.map(({ seq }) => seq)).toEqual([1]);
+  });
+
+  it('disowns a batch that was read before Redis was restarted', async () => {
+    const { log, append, restart } = await setUp();
+    await append(1);
+    const before = await log.next(START, 10);
+    if (!before) throw new Error('no batch');
+    expect(log.isCurrent(before)).toBe(true);
+    await restart();
+    expect(log.isCurrent(before)).toBe(false);
+    const after = await log.next(START, 10);
+    expect(after?.events).toEqual(before.events);
+    expect(after && log.isCurrent(after)).toBe(true);
+  });
+});
+
+describe('A waker', () => {
+  it('wakes a lane that began to wait while the read of another was under way', async () => {
+    const { writer, blocking } = await setUp();
+    const waker = openWaker(blocking, ['a', 'b']);
+    const first = waker.wait(new Map([['a', '0-0']]));
+    await until(async () => expect(await writer.redis.client('LIST')).toMatch(/cmd=xread/));
+    const second = waker.wait(new Map([['b', '0-0']]));
+    const begun = performance.now();
+    await writer.redis.xadd('b', '*', 'j', 'x');
+    await second;
+    expect(performance.now() - begun).toBeLessThan(WAKE_BLOCK_MS / 2);
+    await writer.redis.xadd('a', '*', 'j', 'x');
+    await first;
+  });
+
+  it('does not let a lane sleep that looked before an entry came and asks after it was told of', async () => {
+    const { writer, blocking } = await setUp();
+    const waker = openWaker(blocking, ['a', 'b']);
+    const other = waker.wait(new Map([['b', '0-0']]));
+    await until(async () => expect(await writer.redis.client('LIST')).toMatch(/cmd=xread/));
+    await writer.redis.xadd('a', '*', 'j', 'x');
+    await other; // woken by the stream that nobody waits for; the next read goes on behind that entry
+    void waker.wait(new Map([['b', '0-0']]));
+    await until(async () => expect(await writer.redis.client('LIST')).toMatch(/cmd=xread/));
+    const begun = performance.now();
+    await waker.wait(new Map([['a', '0-0']]));
+    expect(performance.now() - begun).toBeLessThan(WAKE_BLOCK_MS / 2);
+  });
+});
