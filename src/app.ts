@@ -1,4 +1,4 @@
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash, randomBytes, randomFillSync } from 'node:crypto';
 import { type Kysely, sql } from 'kysely';
 import { createLimits, type TakeLimit } from './access/limits.ts';
 import { createPasswords } from './access/passwords.ts';
@@ -260,13 +260,24 @@ const commandBasics: Pick<CommandDeps, 'now' | 'randomText' | 'traceCommit'> = {
 
 /** Letters and digits; those few bytes that would favour some of them are left out. */
 function randomText(length: number): string {
-  let text = '';
-  while (text.length < length) {
-    for (const byte of randomBytes(length)) {
-      if (byte < 248 && text.length < length) text += LETTERS[byte % 62];
-    }
+  const text = Buffer.allocUnsafe(length);
+  for (let at = 0; at < length; ) {
+    const byte = nextRandomByte();
+    if (byte < 248) text[at++] = LETTERS.charCodeAt(byte % 62);
   }
-  return text;
+  return text.toString('latin1');
+}
+
+/** Randomness is asked for in pieces of 4 KiB: a call for each id costs more than the id. */
+const randomPool = Buffer.alloc(4096);
+let randomUsed = randomPool.length;
+
+function nextRandomByte(): number {
+  if (randomUsed === randomPool.length) {
+    randomFillSync(randomPool);
+    randomUsed = 0;
+  }
+  return randomPool.readUInt8(randomUsed++);
 }
 
 async function openParts({ config, logger, metrics }: Base, name: string): Promise<Parts> {
