@@ -41,7 +41,7 @@ export async function loadStream<S, E>(
   const trusted = fence.trusted(keys.partition);
   if (!trusted) throw new StoreFencedError(fence.reason() ?? 'Redis is being compared with the ledger');
 
-  const kept = parseState(await ask(() => connection.redis.get(keys.state(streamId))));
+  const kept = parseState(await ask(() => gathered(connection.redis).get(keys.state(streamId))));
   if (kept && kept.recovery === trusted.recovery && kept.fold === fold.fold) {
     const { version, lastSeq } = kept;
     // Written by this very fold version.
@@ -130,6 +130,25 @@ function assertDense(streamId: StreamId, events: readonly RawEvent[]): void {
       throw new Error(`${streamId} has version ${event.version} where ${index + 1} should be`);
     }
   }
+}
+
+const gathering = new WeakSet<object>();
+
+/**
+ * Lets what is read in one turn of the event loop leave in one write to the socket: requests arrive in batches,
+ * and a write for each one's session costs more than reading it.
+ */
+function gathered(redis: Connection['redis']): Connection['redis'] {
+  const { stream } = redis;
+  if (stream && !gathering.has(stream)) {
+    gathering.add(stream);
+    stream.cork();
+    setImmediate(() => {
+      gathering.delete(stream);
+      stream.uncork();
+    });
+  }
+  return redis;
 }
 
 type Kept = { version: number; lastSeq: number; recovery: number; fold: number; json: string };
