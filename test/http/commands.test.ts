@@ -170,7 +170,7 @@ describe('Idempotency-Key', () => {
 describe('an outage', () => {
   const table: [Error, number, string][] = [
     [new StoreUnavailableError('away'), 503, 'store_unavailable'],
-    [new StoreFencedError('secret detail'), 503, 'store_unavailable'],
+    [new StoreFencedError('secret detail'), 503, 'store_fenced'],
     [new MemoryGuardError('full'), 503, 'store_unavailable'],
     [Object.assign(new Error('connect'), { code: 'ECONNREFUSED' }), 503, 'read_store_unavailable'],
     [Object.assign(new Error('terminating'), { code: '57P01' }), 503, 'read_store_unavailable'],
