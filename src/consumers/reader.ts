@@ -11,9 +11,11 @@ import type { Ended, Group } from './ownership.ts';
 import { type Batch, LogForkError, type PartitionLog } from './partition-log.ts';
 
 const BATCH_EVENTS = 500;
-/** How long a process stays away from what it had to give up. */
+/** How long a process stays away from what newer code should take. */
 const YIELD_MS = 60_000;
-const RETRY = { baseMs: 100, capMs: 10_000 };
+/** After an alarm it looks again sooner: an operator may have set it right. */
+const ALARM_MS = 15_000;
+const RETRY = { baseMs: 100, capMs: 3_000 };
 /** One of the two connections is back before the other. */
 const RECONNECTING_MS = 20;
 
@@ -110,8 +112,9 @@ async function applyBatch(
 /** What an error means for the lease; undefined: try again. */
 function endOf(error: unknown): Ended | undefined {
   if (error instanceof FencedError) return { kind: 'lost' };
-  if (stopReason(error)) return { kind: 'yield', forMs: YIELD_MS };
-  return undefined;
+  const reason = stopReason(error);
+  if (!reason) return undefined;
+  return { kind: 'yield', forMs: reason === 'unknown_event' ? YIELD_MS : ALARM_MS };
 }
 
 function stopReason(error: unknown): 'unknown_event' | 'fork' | 'gap' | undefined {
