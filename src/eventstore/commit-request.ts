@@ -9,6 +9,8 @@ export type EncodedCommit = {
   /** Versions of the streams after the commit, in the order of its appends. */
   readonly versions: readonly number[];
   readonly streams: readonly StreamId[];
+  /** About the size of its events, which is what a call's time in Redis grows with. */
+  readonly bytes: number;
 };
 
 /**
@@ -33,7 +35,7 @@ export function encodeCommit(names: PartitionKeys, request: CommitRequest): Enco
     keys.push(names.claim(claim.key));
     args.push(claim.fingerprint, claim.answer, claim.retentionMs);
   }
-  const { versions, streams } = encodeAppends(names, appends, keys, args);
+  const { versions, streams, bytes } = encodeAppends(names, appends, keys, args);
   if (work && work.length > 0) {
     shape += 'w';
     args.push(work.length);
@@ -59,7 +61,7 @@ export function encodeCommit(names: PartitionKeys, request: CommitRequest): Enco
   args[0] = keys.length;
   args[1] = args.length - 2;
   args[2] = shape;
-  return { keys, args, versions, streams };
+  return { keys, args, versions, streams, bytes };
 }
 
 function encodeAppends(
@@ -67,9 +69,10 @@ function encodeAppends(
   appends: readonly AppendToStream[],
   keys: string[],
   args: (string | number)[],
-): Pick<EncodedCommit, 'versions' | 'streams'> {
+): Pick<EncodedCommit, 'versions' | 'streams' | 'bytes'> {
   const versions: number[] = [];
   const streams: StreamId[] = [];
+  let bytes = 0;
   args.push(appends.length);
   for (const { streamId, expected, events, state } of appends) {
     if (partitionOf(streamId) !== names.partition) {
@@ -91,12 +94,13 @@ function encodeAppends(
     );
     for (const event of events) {
       version++;
+      bytes += event.data.length + event.meta.length;
       args.push(event.id, version, event.type, event.data, event.meta);
     }
     versions.push(version);
     streams.push(streamId);
   }
-  return { versions, streams };
+  return { versions, streams, bytes };
 }
 
 /** Work as `timers:work` keeps it: `<queue> <priority> <type> <due> <traceparent>`, the last may be empty. */

@@ -1,15 +1,16 @@
 -- Appends to one partition's log, with all that must happen beside it. Several commits may travel in one call; each
--- is all or nothing, and has a result of its own. A later one sees what an earlier one did. A call that is sent
--- again after a lost reply gets the reply of the first: nothing is doubled.
+-- is all or nothing, and has a result of its own. A later one sees what an earlier one did. Callers number their
+-- calls and send the next only when they know about the last: a call that is sent again after a lost reply gets the
+-- reply of the first, and one that arrives late, after its successor, does nothing.
 --
 -- The body is loaded twice, headed `#!lua` for commands and `#!lua flags=allow-oom` for completions: Redis decides by
 -- the header, before anything runs, whether the call may start while memory is short.
 --
--- KEYS  1 meta, 2 log, 3 claim of this call, then for each commit in order:
+-- KEYS  1 meta, 2 log, 3 the caller's last call, then for each commit in order:
 --         lease (with a lease), claim (with a claim), state of each append, stream of each work entry,
 --         timers and timers:work (only with timers), stream of each finished entry
 -- ARGV  1 store id, 2 epoch, 3 run id of the server that this connection speaks to,
---       4 how long the call's claim lives, in ms, 5 number of commits, then for each commit:
+--       4 number of this call, 5 how long it is remembered, in ms, 6 number of commits, then for each commit:
 --         number of its KEYS, number of its ARGV after these two
 --         shape: letters for the parts it has: l lease, c claim, w work, t timers, f finished
 --         l: lease token
@@ -27,7 +28,7 @@
 --   2, 0                                                           claim reused with another fingerprint
 --   3, index of the append, from 0                                 conflict
 --   4, 0                                                           lease lost
--- Errors, nothing done: FENCED (store id, epoch or run id differ), OOM, NOSCRIPT.
+-- Errors, nothing done: FENCED (store id, epoch or run id differ), STALE (a later call was here), OOM, NOSCRIPT.
 
 local call, find, match, sub = redis.call, string.find, string.match, string.sub
 local KEYS, ARGV = KEYS, ARGV
@@ -36,18 +37,23 @@ local meta = call('HMGET', KEYS[1], 'store', 'epoch', 'run', 'seq', 'recovery', 
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] or meta[3] ~= ARGV[3] then
   return redis.error_reply('FENCED this partition trusts another store, epoch or server')
 end
-local done = call('GET', KEYS[3])
-if done then return cmsgpack.unpack(done) end
+local last = call('GET', KEYS[3])
+if last then
+  local space = find(last, ' ', 1, true)
+  local number = sub(last, 1, space - 1)
+  if number == ARGV[4] then return cmsgpack.unpack(sub(last, space + 1)) end
+  if tonumber(number) > tonumber(ARGV[4]) then return redis.error_reply('STALE a later call was here') end
+end
 
 local log, epoch, recovery = KEYS[2], meta[2], meta[5]
 local seq, evicted = tonumber(meta[4]), tonumber(meta[6])
 local first_seq, wrote = seq, false
 local out, o = { tonumber(epoch) }, 1
-local k, a = 4, 6
+local k, a = 4, 7
 -- Texts of the last seq of each append. Numbers become text once: that costs as much as a lookup.
 local last_seqs, text = {}, meta[4]
 
-for _ = 1, ARGV[5] do
+for _ = 1, ARGV[6] do
   local next_k, next_a = k + ARGV[a], a + 2 + ARGV[a + 1]
   local shape = ARGV[a + 2]
   local plain = shape == ''
@@ -166,6 +172,6 @@ end
 
 if wrote then
   if seq > first_seq then call('HSET', KEYS[1], 'seq', text) end
-  call('SET', KEYS[3], cmsgpack.pack(out), 'PX', ARGV[4])
+  call('SET', KEYS[3], ARGV[4] .. ' ' .. cmsgpack.pack(out), 'PX', ARGV[5])
 end
 return out

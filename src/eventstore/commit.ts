@@ -1,7 +1,7 @@
+import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'ioredis';
-import { createCallIds } from './call-ids.ts';
 import { type EncodedCommit, encodeCommit } from './commit-request.ts';
 import { type Connection, script } from './connections.ts';
 import type { Fence } from './fence.ts';
@@ -41,13 +41,25 @@ export type CommitterOptions = {
 
 type Pending = EncodedCommit & { readonly settle: (result: CommitOutcome | Error) => void };
 
-/** The commits of a tick to one partition. Sent again only as a whole: its claim stands for all of it. */
-type Call = {
+/**
+ * The commits of one kind to one partition. One call at a time is under way: its number is how Redis knows a call
+ * that is sent again, so the next may not be sent before this one's fate is known.
+ */
+type Line = {
   readonly names: PartitionKeys;
   readonly kind: keyof typeof commitScripts;
-  readonly commits: Pending[];
+  /** Key of this line's last call. */
+  readonly callKey: string;
+  calls: number;
+  waiting: Pending[];
+  busy: boolean;
+};
+
+type Call = {
+  readonly line: Line;
+  readonly number: number;
+  readonly commits: readonly Pending[];
   readonly startedAt: number;
-  readonly claim: string;
   /** A sending of it may have been carried out: nothing but a reply can say whether it was. */
   maybeDone: boolean;
   /** The fence has been read anew on its behalf. */
@@ -56,26 +68,49 @@ type Call = {
 
 /** More would hold up the others in Redis for longer than a millisecond or so. */
 const MOST_IN_A_CALL = 64;
+const BYTES_IN_A_CALL = 256 * 1024;
+const CALLS_IN_A_WRITE = 4;
 const ASK_AGAIN_MS = 25;
-/** How long a call's claim lives: longer than anyone asks again. */
-const CLAIM_MS = 15_000;
+/** How long a line's last call is remembered: longer than a packet of it can be under way. */
+const REMEMBERED_MS = 600_000;
 
-/** The commit's TypeScript face: gathers the commits of a tick, sends them, and finds out what became of them. */
+/**
+ * The commit's TypeScript face: gathers commits, sends them, and finds out what became of them.
+ *
+ * Commits go out in rounds: those that come while a round is under way share the next, which is at most a round
+ * trip away. So calls are large when there is much to do, and a call costs Redis and Node as much as a commit.
+ */
 export function createCommitter(
   options: CommitterOptions,
 ): (request: CommitRequest) => Promise<CommitOutcome> {
   const { connection, keys, fence, guard, deadlineMs = 3_000, onCommit } = options;
-  const nextId = createCallIds();
-  /** By partition and kind, those that still take commits. */
-  let open = new Map<string, Call>();
-  let tick: Call[] = [];
+  const caller = randomBytes(12).toString('base64url');
+  const lines = keys.map((names) => ({
+    command: newLine(names, 'command'),
+    completion: newLine(names, 'completion'),
+  }));
+  /** Lines with commits that wait, and no call under way. */
+  const ready = new Set<Line>();
+  let underWay = 0;
+  let scheduled = false;
+
+  function newLine(names: PartitionKeys, kind: Line['kind']): Line {
+    return {
+      names,
+      kind,
+      callKey: names.claim(`call-${kind}-${caller}`),
+      calls: 0,
+      waiting: [],
+      busy: false,
+    };
+  }
 
   return (request) =>
     new Promise<CommitOutcome>((resolve, reject) => {
       const { partition, memory: kind = 'command' } = request;
-      const names = keys[partition];
-      if (!names) throw new Error(`there is no partition ${partition}`);
-      const encoded = encodeCommit(names, request);
+      const line = lines[partition]?.[kind];
+      if (!line) throw new Error(`there is no partition ${partition}`);
+      const encoded = encodeCommit(line.names, request);
       const startedAt = performance.now();
       const settle = (result: CommitOutcome | Error) => {
         const isError = result instanceof Error;
@@ -83,65 +118,115 @@ export function createCommitter(
         if (isError) reject(result);
         else resolve(result);
       };
-      if (kind === 'command' && guard.refuses('command')) {
-        settle(new MemoryGuardError('Redis is too full for commands'));
-      } else {
-        gather(names, kind, startedAt, { ...encoded, settle });
+      const refused = refusal(line);
+      if (refused) {
+        settle(refused);
+        return;
       }
+      line.waiting.push({ ...encoded, settle });
+      if (!line.busy) ready.add(line);
+      schedule();
     });
 
-  function gather(names: PartitionKeys, kind: Call['kind'], startedAt: number, commit: Pending): void {
-    const into = `${names.partition} ${kind}`;
-    const call = open.get(into);
-    if (call && call.commits.length < MOST_IN_A_CALL) {
-      call.commits.push(commit);
-      return;
+  /** Why nothing can be sent now; undefined: it can. */
+  function refusal({ names, kind }: Line): StoreUnavailableError | undefined {
+    if (connection.runId() === undefined) return new StoreUnavailableError('Redis is not reachable');
+    if (!fence.trusted(names.partition)) return fencedError();
+    if (kind === 'command' && guard.refuses('command')) {
+      return new MemoryGuardError('Redis is too full for commands');
     }
-    const claim = names.claim(`call-${nextId()}`);
-    const opened = { names, kind, commits: [commit], startedAt, claim, maybeDone: false, refreshed: false };
-    if (tick.length === 0) setImmediate(sendTick);
-    open.set(into, opened);
-    tick.push(opened);
+    return undefined;
   }
 
-  function sendTick(): void {
-    const calls = tick;
-    tick = [];
-    open = new Map();
-    // In one write to the socket: a write for each call costs more than its encoding.
-    const { stream } = connection.redis;
-    stream?.cork();
-    for (const call of calls) send(call);
-    stream?.uncork();
+  function schedule(): void {
+    if (scheduled || underWay > 0 || ready.size === 0) return;
+    scheduled = true;
+    setImmediate(sendRound);
+  }
+
+  function sendRound(): void {
+    scheduled = false;
+    const calls = [...ready].map(nextCall);
+    ready.clear();
+    // A write to the socket for each call would cost as much as its encoding; a single one for all would leave
+    // Redis idle until the last is encoded.
+    for (let from = 0; from < calls.length; from += CALLS_IN_A_WRITE) {
+      const { stream } = connection.redis;
+      stream?.cork();
+      for (const call of calls.slice(from, from + CALLS_IN_A_WRITE)) send(call);
+      stream?.uncork();
+    }
+  }
+
+  function nextCall(line: Line): Call {
+    let size = 0;
+    let bytes = 0;
+    while (size < line.waiting.length && size < MOST_IN_A_CALL && bytes < BYTES_IN_A_CALL) {
+      bytes += line.waiting[size]?.bytes ?? 0;
+      size++;
+    }
+    const commits = line.waiting.slice(0, size);
+    line.waiting = line.waiting.slice(size);
+    line.busy = true;
+    const startedAt = performance.now();
+    return { line, number: ++line.calls, commits, startedAt, maybeDone: false, refreshed: false };
+  }
+
+  /** The fate of a call is known, or given up: the line may go on. */
+  function settleCall(
+    { line, commits }: Call,
+    result: (commit: Pending, index: number) => CommitOutcome | Error,
+  ): void {
+    line.busy = false;
+    if (line.waiting.length > 0) ready.add(line);
+    for (const [index, commit] of commits.entries()) commit.settle(result(commit, index));
+    schedule();
   }
 
   function send(call: Call): void {
+    const { names, kind, callKey } = call.line;
     // Only what this very connection learnt from its server: after a reconnect it may be another one.
     const runId = connection.runId();
     if (runId === undefined) {
       notDone(call, new StoreUnavailableError('Redis is not reachable'));
       return;
     }
-    const trusted = fence.trusted(call.names.partition);
+    const trusted = fence.trusted(names.partition);
     if (!trusted) {
       notDone(call, fencedError());
       return;
     }
-    const { names, commits, claim } = call;
-    const scriptKeys: string[] = [names.meta, names.log, claim];
-    const args: (string | number)[] = [trusted.storeId, trusted.epoch, runId, CLAIM_MS, commits.length];
-    for (const commit of commits) {
+    const scriptKeys: string[] = [names.meta, names.log, callKey];
+    const { storeId, epoch } = trusted;
+    const args: (string | number)[] = [
+      storeId,
+      epoch,
+      runId,
+      call.number,
+      REMEMBERED_MS,
+      call.commits.length,
+    ];
+    for (const commit of call.commits) {
       for (const key of commit.keys) scriptKeys.push(key);
       for (const arg of commit.args) args.push(arg);
     }
-    const { sha } = commitScripts[call.kind];
+    const { sha } = commitScripts[kind];
     const command = new Command('evalsha', [sha, scriptKeys.length, ...scriptKeys, ...args], {
       replyEncoding: 'utf8',
     });
+    underWay++;
     connection.redis.sendCommand(command);
     command.promise.then(
-      (reply: unknown) => settleAll(call, reply),
-      (error: unknown) => failed(call, error instanceof Error ? error : new Error(String(error))),
+      (reply: unknown) => {
+        underWay--;
+        const items: readonly unknown[] = Array.isArray(reply) ? reply : [];
+        settleCall(call, (commit, index) => outcome(commit, names.partition, items, index));
+      },
+      (error: unknown) => {
+        underWay--;
+        failed(call, error instanceof Error ? error : new Error(String(error)));
+        schedule();
+      },
     );
   }
 
@@ -149,14 +234,19 @@ export function createCommitter(
   function notDone(call: Call, reason: StoreUnavailableError): void {
     // An earlier sending may still have been: only the claim can tell.
     if (call.maybeDone) askAgain(call);
-    else for (const commit of call.commits) commit.settle(reason);
+    else settleCall(call, () => reason);
   }
 
   function askAgain(call: Call): void {
     call.maybeDone = true;
+    // What waits behind it has not been sent, and should not wait for as long.
+    const { line } = call;
+    const behind = line.waiting;
+    line.waiting = [];
+    for (const commit of behind) commit.settle(new StoreUnavailableError('Redis is not reachable'));
     if (performance.now() - call.startedAt > deadlineMs) {
       const unknown = 'the commit was sent and its reply was lost: it may or may not stand';
-      for (const commit of call.commits) commit.settle(new OutcomeUnknownError(unknown));
+      settleCall(call, () => new OutcomeUnknownError(unknown));
     } else {
       setTimeout(send, ASK_AGAIN_MS, call);
     }
@@ -170,7 +260,7 @@ export function createCommitter(
     else if (code !== undefined && NOT_EXECUTED.has(code)) {
       notDone(call, new StoreUnavailableError(`Redis refuses commits: ${error.message}`));
     } else if (code !== undefined) {
-      for (const commit of call.commits) commit.settle(error);
+      settleCall(call, () => error);
     } else if (error.message.startsWith("Stream isn't writeable")) {
       notDone(call, new StoreUnavailableError('Redis is not reachable'));
     } else {
@@ -190,7 +280,7 @@ export function createCommitter(
   }
 
   function loadAgain(call: Call): void {
-    connection.redis.script('LOAD', commitScripts[call.kind].body).then(
+    connection.redis.script('LOAD', commitScripts[call.line.kind].body).then(
       () => send(call),
       () => notDone(call, new StoreUnavailableError('Redis has lost its scripts')),
     );
@@ -218,22 +308,14 @@ function replyCode(error: Error): string | undefined {
   return error.name === 'ReplyError' ? error.message.split(' ', 1)[0] : undefined;
 }
 
-function settleAll({ commits, names }: Call, reply: unknown): void {
-  const items: readonly unknown[] = Array.isArray(reply) ? reply : [];
-  const epoch = Number(items[0]);
-  for (let index = 0; index < commits.length; index++) {
-    const commit = commits[index];
-    commit?.settle(outcome(commit, names.partition, epoch, items[2 * index + 1], items[2 * index + 2]));
-  }
-}
-
 function outcome(
   { versions, streams }: Pending,
   partition: number,
-  epoch: number,
-  code: unknown,
-  value: unknown,
+  items: readonly unknown[],
+  index: number,
 ): CommitOutcome | Error {
+  const epoch = Number(items[0]);
+  const [code, value] = [items[2 * index + 1], items[2 * index + 2]];
   switch (code) {
     case 0:
       return { kind: 'committed', position: { partition, epoch, seq: Number(value) }, versions };

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { Command, Redis, type RedisOptions } from 'ioredis';
+import { gatherWrites } from './gather-writes.ts';
 import { StoreUnavailableError } from './types.ts';
 
 /** A Lua script and the SHA-1 that Redis knows it by. */
@@ -73,7 +74,9 @@ export function connectWriter(options: ConnectionOptions): Connection {
 
 /** For reads. Fails at once while the connection is down, so that a query is refused rather than queued. */
 export function connectReader(options: ConnectionOptions): Connection {
-  return connect(options, { ...neverTwice, ...timeouts(options.replyWithinMs ?? 5_000) });
+  const connection = connect(options, { ...neverTwice, ...timeouts(options.replyWithinMs ?? 5_000) });
+  gatherWrites(connection.redis);
+  return connection;
 }
 
 /**

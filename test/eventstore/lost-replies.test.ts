@@ -1,4 +1,7 @@
 import { expect, onTestFinished, test, vi } from 'vitest';
+import { commitScripts } from '../../src/eventstore/commit.ts';
+import { encodeCommit } from '../../src/eventstore/commit-request.ts';
+import { runScript } from '../../src/eventstore/connections.ts';
 import { readLogAfter } from '../../src/eventstore/log.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { OutcomeUnknownError, StoreUnavailableError } from '../../src/eventstore/types.ts';
@@ -124,5 +127,43 @@ test('slow answers are no lost answers', async () => {
   proxy.delay(300);
   const outcome = await store.commit({ partition: 0, appends: [append(newStream(0))] });
   expect(outcome.kind).toBe('committed');
+  expect(await eventsOf(direct)).toHaveLength(1);
+});
+
+test('a call that arrives late, after its successor, does nothing; the last one, sent again, gets its reply again', async () => {
+  const { direct } = await behindProxy();
+  const [names] = direct.keys;
+  const trusted = direct.fence.trusted(0);
+  if (!names || !trusted) throw new Error('not open');
+  await direct.commit({ partition: 0, appends: [append(newStream(0))] });
+  await direct.commit({ partition: 0, appends: [append(newStream(0))] });
+  const { redis } = direct.writer;
+  const [callKey = ''] = await redis.keys(names.claim('call-command-*'));
+  const { keys, args } = encodeCommit(names, { partition: 0, appends: [append(newStream(0))] });
+  const again = (number: number) =>
+    runScript(
+      redis,
+      commitScripts.command,
+      [names.meta, names.log, callKey, ...keys],
+      [trusted.storeId, trusted.epoch, direct.writer.runId() ?? '', number, 1_000, 1, ...args],
+    );
+  await expect(again(1)).rejects.toThrow(/STALE/);
+  expect(await again(2)).toEqual([1, 0, 2]);
+  expect(await eventsOf(direct)).toHaveLength(2);
+  expect(await again(3)).toEqual([1, 0, 3]);
+});
+
+test('what waits while a reply is missing is refused soon, with nothing done', async () => {
+  const { proxy, store, direct } = await behindProxy({ deadlineMs: 5_000, replyWithinMs: 200 });
+  proxy.swallowAnswers();
+  const first = store.commit({ partition: 0, appends: [append(newStream(0))] });
+  await vi.waitFor(async () => expect(await eventsOf(direct)).toHaveLength(1));
+  const started = performance.now();
+  await expect(store.commit({ partition: 0, appends: [append(newStream(0))] })).rejects.toThrow(
+    StoreUnavailableError,
+  );
+  expect(performance.now() - started).toBeLessThan(1_500);
+  proxy.accept();
+  expect(await first).toMatchObject({ kind: 'committed', position: { seq: 1 } });
   expect(await eventsOf(direct)).toHaveLength(1);
 });
