@@ -32,7 +32,9 @@ Benches: ${names().join(', ') || 'none yet'}`;
 
 function names() {
   try {
-    const found = readdirSync(join(ROOT, 'bench')).filter((file) => file.endsWith('.ts'));
+    const found = readdirSync(join(ROOT, 'bench')).filter(
+      (file) => file.endsWith('.ts') && file !== 'harness.ts',
+    );
     return found.map((file) => file.slice(0, -3)).sort();
   } catch {
     return [];
