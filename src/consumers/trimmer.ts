@@ -7,7 +7,12 @@ import type { LedgerTables } from '../eventstore/tables.ts';
 import type { Logger } from '../telemetry/logging.ts';
 
 /** The last event of a stream that changes no more by itself. */
-const FINAL: readonly DomainEventType[] = ['JobCompleted', 'JobDeadLettered'];
+const FINAL: readonly DomainEventType[] = [
+  'JobCompleted',
+  'JobDeadLettered',
+  'ExportRequested',
+  'SessionEnded',
+];
 /** Rows of the ledger looked at in one statement. */
 const SCAN = 10_000;
 
@@ -22,7 +27,7 @@ export type TrimmerDeps = {
 
 /**
  * Shrinks a partition in Redis to what the ledger does not hold for good: trims the log, and evicts the states of
- * finished jobs. Gated by the ledger's checkpoint as Postgres has it, and by nothing else: no group can hold the
+ * streams that have come to their end. Gated by the ledger's checkpoint as Postgres has it, and by nothing else: no group can hold the
  * log hostage, as who is behind reads the ledger.
  */
 export type Trimmer = {
@@ -30,7 +35,7 @@ export type Trimmer = {
 };
 
 export function createTrimmer(deps: TrimmerDeps): Trimmer {
-  /** Up to which seq finished jobs were evicted, by partition. */
+  /** Up to which seq states were evicted, by partition. */
   const evictedTo = new Map<number, number>();
 
   return {

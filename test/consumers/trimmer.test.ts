@@ -1,0 +1,91 @@
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { createLedger } from '../../src/consumers/ledger.ts';
+import { createTrimmer } from '../../src/consumers/trimmer.ts';
+import type { StreamId } from '../../src/domain/ids.ts';
+import { readLogAfter } from '../../src/eventstore/log.ts';
+import { openPool } from '../../src/eventstore/postgres.ts';
+import type { OpenEventStore } from '../../src/eventstore/store.ts';
+import { append, atVersion, countFold, minted, newStream, openStore } from '../support/store.ts';
+import { createWorld } from '../support/world.ts';
+
+const partition = 0;
+
+async function trimmed(settings = { windowEvents: 0, retentionMs: 0 }) {
+  const world = await createWorld();
+  onTestFinished(() => world.dispose());
+  const store = await openStore(world);
+  const pool = openPool({ url: world.databaseUrl, max: 1, applicationName: 'test' });
+  onTestFinished(() => pool.end());
+  const ledger = createLedger(pool, world.db);
+  let at = await ledger.open(partition, 1);
+  /** One batch: all that the ledger does not have yet. */
+  const record = async () => {
+    const keys = store.keys[partition];
+    if (!keys) throw new Error('no partition');
+    at = await ledger.apply(partition, at, await readLogAfter(store.reader.redis, keys, at, 1_000), 1);
+  };
+  const trimmer = createTrimmer({ db: world.db, store, ...settings });
+  const kept = (id: StreamId) => store.reader.redis.exists(store.keys[partition]?.state(id) ?? '');
+  const length = () => store.reader.redis.xlen(store.keys[partition]?.log ?? '');
+  return { store, trimmer, kept, length, record };
+}
+
+/** Commits `first`, then an event of this type, on a new stream. */
+async function streamEndingWith(store: OpenEventStore, type: string): Promise<StreamId> {
+  const id = newStream(partition);
+  await store.commit({ partition, appends: [append(id, minted)] });
+  const last = append(id, atVersion(1));
+  await store.commit({
+    partition,
+    appends: [{ ...last, events: last.events.map((event) => ({ ...event, type })) }],
+  });
+  return id;
+}
+
+describe('the trimmer', () => {
+  it('evicts the states of what has ended, and of nothing else', async () => {
+    const { store, trimmer, kept, record } = await trimmed();
+    const done = await streamEndingWith(store, 'JobCompleted');
+    const dead = await streamEndingWith(store, 'JobDeadLettered');
+    const alive = await streamEndingWith(store, 'JobStarted');
+    await record();
+    expect(await trimmer.trim(partition)).toMatchObject({ evicted: 2 });
+    expect([await kept(done), await kept(dead), await kept(alive)]).toEqual([0, 0, 1]);
+  });
+
+  it('evicts nothing, and trims nothing, that the ledger does not have', async () => {
+    const { store, trimmer, kept, length } = await trimmed();
+    const done = await streamEndingWith(store, 'JobCompleted');
+    expect(await trimmer.trim(partition)).toEqual({ evicted: 0, trimmed: 0 });
+    expect(await kept(done)).toBe(1);
+    expect(await length()).toBe(2);
+  });
+
+  it('leaves a stream that was evicted what it was: it cannot be begun again', async () => {
+    const { store, trimmer, record } = await trimmed();
+    const id = newStream(partition);
+    const before = await store.load(id, countFold);
+    await store.commit({ partition, appends: [append(id, minted)] });
+    const last = append(id, atVersion(1));
+    await store.commit({
+      partition,
+      appends: [{ ...last, events: last.events.map((event) => ({ ...event, type: 'JobCompleted' })) }],
+    });
+    await record();
+    await trimmer.trim(partition);
+    // Absence that was proven before those events is proven no more.
+    expect(await store.commit({ partition, appends: [append(id, before.expected)] })).toMatchObject({
+      kind: 'conflict',
+    });
+  });
+
+  it('keeps a window of the log behind the ledger', async () => {
+    const { store, trimmer, length, record } = await trimmed({ windowEvents: 3, retentionMs: 0 });
+    for (let i = 0; i < 10; i++) {
+      await store.commit({ partition, appends: [append(newStream(partition))] });
+      await record();
+    }
+    await trimmer.trim(partition);
+    expect(await length()).toBe(3);
+  });
+});
