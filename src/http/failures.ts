@@ -1,6 +1,7 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { FastifySchemaValidationError } from 'fastify/types/schema.js';
-import { instanceOf, Problem, type ProblemCode, type ProblemDetail, sendProblem } from './problems.ts';
+import type { ProblemCode } from './problem-types.ts';
+import { instanceOf, Problem, type ProblemDetail, sendProblem } from './problems.ts';
 
 /** Errors of a body with thousands of wrong parts would be longer than the body. */
 const MAX_ERRORS = 20;

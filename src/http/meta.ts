@@ -1,7 +1,8 @@
 import { Type } from 'typebox';
 import { publicKeySet, type TokenKey } from '../access/tokens.ts';
 import { asyncApi } from './asyncapi.ts';
-import { Problem, problemTypes } from './problems.ts';
+import { problemTypes } from './problem-types.ts';
+import { Problem } from './problems.ts';
 import type { App, Routes } from './types.ts';
 
 /** Able to serve, with a line for each dependency. */

@@ -1,4 +1,4 @@
-import { problemTypes } from './problems.ts';
+import { problemTypes } from './problem-types.ts';
 import { ProblemSchema } from './schemas.ts';
 
 /** What is the same for all routes: said once, referred to by each. */

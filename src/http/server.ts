@@ -142,19 +142,26 @@ function onRoot(plugin: (app: App) => void) {
 /** What is not even HTTP: there is no request, so no hook and no route will ever see it. */
 function answerClientError(error: ConnectionError, socket: Socket): void {
   if (error.code === 'ECONNRESET' || socket.destroyed) return;
-  const late = error.code === 'ERR_HTTP_REQUEST_TIMEOUT';
-  const problem = late
-    ? new Problem('request_timeout', 'The request did not arrive in time.')
-    : new Problem('invalid_request', 'This is not an HTTP request that could be read.');
+  const [status, problem] = clientProblem(error.code);
   const body = JSON.stringify(problemBody(problem, `urn:uuid:${crypto.randomUUID()}`, undefined));
   if (socket.writable) {
-    const status = late ? '408 Request Timeout' : '400 Bad Request';
     const length = Buffer.byteLength(body);
     socket.write(
       `HTTP/1.1 ${status}\r\nContent-Type: application/problem+json\r\nContent-Length: ${length}\r\nConnection: close\r\n\r\n${body}`,
     );
   }
   socket.destroy(error);
+}
+
+function clientProblem(code: string | undefined): [string, Problem] {
+  switch (code) {
+    case 'ERR_HTTP_REQUEST_TIMEOUT':
+      return ['408 Request Timeout', new Problem('request_timeout', 'The request did not arrive in time.')];
+    case 'HPE_HEADER_OVERFLOW':
+      return ['431 Request Header Fields Too Large', new Problem('headers_too_large', 'Send less of them.')];
+    default:
+      return ['400 Bad Request', new Problem('invalid_request', 'This is not HTTP that could be read.')];
+  }
 }
 
 function allowOrigins(app: App, origins: readonly string[]): void {

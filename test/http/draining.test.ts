@@ -89,6 +89,15 @@ test('what is not HTTP is answered with a problem, and the connection closed', a
   await app.close();
 });
 
+test('header fields that are too large are a problem, too', async () => {
+  const { app } = edge();
+  const base = await app.listen({ port: 0, host: '127.0.0.1' });
+  const response = await fetch(base, { headers: { authorization: 'x'.repeat(20_000) } });
+  expect(response.status).toBe(431);
+  expect(await response.json()).toMatchObject({ code: 'headers_too_large' });
+  await app.close();
+});
+
 test('a body of 2 MiB over a real connection is answered 413', async () => {
   const { app } = edge({ routes: [(scope) => scope.post('/things', async () => ({}))] });
   const base = await app.listen({ port: 0, host: '127.0.0.1' });

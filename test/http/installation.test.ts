@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Client, Person } from '../support/client.ts';
-import { createInstallation, type Installation } from '../support/installation.ts';
+import { createInstallation, type Installation, waitUntil } from '../support/installation.ts';
+import { ownRedisSetting } from '../support/setting.ts';
 import { createWorld, type World } from '../support/world.ts';
 
 // What keeps state, on the real thing: one installation for all of it.
@@ -206,4 +207,22 @@ test('a query waits for its caller’s own write, and says where it can not', as
   expect(behind.body.code).toBe('read_model_behind');
   expect(behind.headers.get('retry-after')).toBeTruthy();
   expect((await get('not a position')).status).toBe(400);
+});
+
+test('while Redis is away, queries go on with a token that was good, and commands say that nothing was done', async () => {
+  const { redis, installation: own } = await ownRedisSetting();
+  await Promise.all([own.start('api'), own.start('projectors')]);
+  const api = own.client();
+  const person = await api.register();
+  const read = () => api.send('GET', '/v1/accounts/me', { token: person.token });
+  await waitUntil(async () => (await read()).status === 200, 'the account to be readable');
+  await redis.stop();
+  const command = () => api.send('POST', '/v1/exports', { token: person.token, body: exported });
+  await waitUntil(async () => (await command()).status === 503, 'the loss of Redis to be noticed');
+  const refused = await command();
+  expect(refused.headers.get('retry-after')).toBeTruthy();
+  expect(refused.body.code).toMatch(/^store_/);
+  expect((await read()).body).toMatchObject({ id: person.id, email: person.email });
+  const stranger = await api.send('GET', '/v1/accounts/me', { token: `${person.token}x` });
+  expect(stranger.status).toBe(401);
 });

@@ -1,7 +1,7 @@
 import { Validator } from '@seriousme/openapi-schema-validator';
 import { describe, expect, test } from 'vitest';
 import { eventTypes } from '../../src/domain/events.ts';
-import { problemTypes } from '../../src/http/problems.ts';
+import { problemTypes } from '../../src/http/problem-types.ts';
 import { everyRoute } from './routes.ts';
 
 type Operation = {

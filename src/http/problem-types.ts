@@ -1,0 +1,216 @@
+import type { RefusalCode } from '../domain/decision.ts';
+
+/** Codes of problems that arise at the edge. Part of the contract, like the domain's: identifiers for life. */
+type EdgeCode =
+  | 'already_done'
+  | 'body_too_large'
+  | 'durability_not_reached'
+  | 'forbidden'
+  | 'headers_too_large'
+  | 'idempotency_key_reused'
+  | 'internal_error'
+  | 'invalid_link'
+  | 'invalid_request'
+  | 'invalid_token'
+  | 'malformed_json'
+  | 'malformed_url'
+  | 'method_not_allowed'
+  | 'not_found'
+  | 'not_ready'
+  | 'outcome_unknown'
+  | 'position_lost'
+  | 'range_not_satisfiable'
+  | 'rate_limited'
+  | 'read_model_behind'
+  | 'read_model_parked'
+  | 'read_store_unavailable'
+  | 'request_timeout'
+  | 'shutting_down'
+  | 'store_fenced'
+  | 'store_unavailable'
+  | 'too_busy'
+  | 'unauthenticated'
+  | 'unsupported_media_type';
+
+export type ProblemCode = EdgeCode | RefusalCode;
+
+type ProblemType = {
+  readonly status: number;
+  readonly title: string;
+  /** For whoever meets it: what it means, and what to do about it. Shown under `/problems/{code}`. */
+  readonly help: string;
+};
+
+/** The one place where a code becomes HTTP. It does not compile while a code is missing. */
+export const problemTypes: Readonly<Record<ProblemCode, ProblemType>> = {
+  already_done: {
+    status: 409,
+    title: 'This was done before',
+    help: 'A request with this Idempotency-Key was carried out. Its answer held secrets, which are kept nowhere, so it cannot be given again. Send the request with a new key.',
+  },
+  body_too_large: {
+    status: 413,
+    title: 'The body is too large',
+    help: 'Bodies may have up to 1 MiB, unless the route says otherwise.',
+  },
+  durability_not_reached: {
+    status: 504,
+    title: 'Done, but not yet as durable as asked',
+    help: 'The command stands; the Position header names its last event. It did not reach the durability that was asked for in time. Send it again with the same Idempotency-Key to wait again.',
+  },
+  email_taken: {
+    status: 409,
+    title: 'The email is taken',
+    help: 'An account with this email exists. Log in, or register with another email.',
+  },
+  forbidden: {
+    status: 403,
+    title: 'Not allowed',
+    help: 'You are known, but may not do this.',
+  },
+  headers_too_large: {
+    status: 431,
+    title: 'The header fields are too large',
+    help: 'Send fewer or shorter header fields: 16 KiB in all.',
+  },
+  idempotency_key_reused: {
+    status: 422,
+    title: 'The idempotency key was used for another request',
+    help: 'A key belongs to one request. Send the same body as the first time, or use a new key.',
+  },
+  internal_error: {
+    status: 500,
+    title: 'Something went wrong on our side',
+    help: 'This is a bug. Quote the instance or the traceId when you report it.',
+  },
+  invalid_link: {
+    status: 403,
+    title: 'The link is not valid, or no longer',
+    help: 'Signed links expire. Ask for a new one where you got this one.',
+  },
+  invalid_request: {
+    status: 400,
+    title: 'The request is not valid',
+    help: 'Each of `errors` says which part of the request is wrong, by JSON pointer into the body or by parameter, and what was expected.',
+  },
+  invalid_token: {
+    status: 401,
+    title: 'The access token is not accepted',
+    help: 'It is malformed, expired, not signed by us, or its session has ended. Refresh it, or log in again.',
+  },
+  job_finished: {
+    status: 409,
+    title: 'The job has ended',
+    help: 'A job that has ended changes no more; its result stands.',
+  },
+  malformed_json: {
+    status: 400,
+    title: 'The body is not JSON',
+    help: 'Send valid JSON in UTF-8.',
+  },
+  malformed_url: {
+    status: 400,
+    title: 'The URL is malformed',
+    help: 'Check the percent-encoding of the path.',
+  },
+  method_not_allowed: {
+    status: 405,
+    title: 'The method is not allowed here',
+    help: 'The Allow header lists the methods of this path.',
+  },
+  not_found: {
+    status: 404,
+    title: 'Not found',
+    help: 'There is nothing here, or nothing of yours.',
+  },
+  not_ready: {
+    status: 409,
+    title: 'Not ready yet',
+    help: 'What you ask for is still being made, or could not be made. Its status says which.',
+  },
+  outcome_unknown: {
+    status: 504,
+    title: 'It is not known whether this was done',
+    help: 'The reply of the store was lost. Send the request again with the same Idempotency-Key: it is then done once, whatever happened now.',
+  },
+  position_lost: {
+    status: 410,
+    title: 'The position no longer exists',
+    help: 'The events up to this position were lost together with Redis. Read without it, and check whether your change is there.',
+  },
+  range_not_satisfiable: {
+    status: 416,
+    title: 'The range is outside of the file',
+    help: 'Content-Range holds the size of the file.',
+  },
+  rate_limited: {
+    status: 429,
+    title: 'Too many requests',
+    help: 'Wait as many seconds as Retry-After says. RateLimit-Policy and RateLimit say what is allowed.',
+  },
+  read_model_behind: {
+    status: 503,
+    title: 'The read model has not come that far',
+    help: 'It did not include the positions of Consistent-With in time. Ask again, or wait longer with Prefer: wait=N.',
+  },
+  read_model_parked: {
+    status: 503,
+    title: 'The read model could not take in that position',
+    help: 'The event at the position could not be applied and waits for an operator. Reading without Consistent-With goes on.',
+  },
+  read_store_unavailable: {
+    status: 503,
+    title: 'The database is away',
+    help: 'Nothing was done. Try again as Retry-After says.',
+  },
+  refresh_token_reused: {
+    status: 401,
+    title: 'The refresh token was used before',
+    help: 'Somebody else may hold it, so its session was ended. Log in again.',
+  },
+  request_timeout: {
+    status: 408,
+    title: 'The request took too long to arrive',
+    help: 'Send it again.',
+  },
+  session_ended: {
+    status: 401,
+    title: 'The session has ended',
+    help: 'Log in again.',
+  },
+  shutting_down: {
+    status: 503,
+    title: 'This server is stopping',
+    help: 'Nothing was done. Try again; another server will answer.',
+  },
+  store_fenced: {
+    status: 503,
+    title: 'Commands are stopped',
+    help: 'Redis may not hold what the ledger says it should, so nothing is written until that is settled: by itself within seconds after a restart of Redis, by an operator where data is missing. Nothing was done. /readyz says why.',
+  },
+  store_unavailable: {
+    status: 503,
+    title: 'Commands are not accepted at the moment',
+    help: 'Nothing was done. Try again as Retry-After says.',
+  },
+  too_busy: {
+    status: 503,
+    title: 'Too many at once',
+    help: 'Nothing was done. Try again as Retry-After says.',
+  },
+  unauthenticated: {
+    status: 401,
+    title: 'Who are you?',
+    help: 'Send an access token: Authorization: Bearer <token>. POST /v1/sessions answers one.',
+  },
+  unsupported_media_type: {
+    status: 415,
+    title: 'The media type is not supported',
+    help: 'Send application/json.',
+  },
+  wrong_credentials: {
+    status: 401,
+    title: 'Email or password is wrong',
+    help: 'Which of the two is wrong is not told, as it would tell who has an account.',
+  },
+};
