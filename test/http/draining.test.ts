@@ -50,6 +50,37 @@ test('a server that stops finishes what it has begun, turns newcomers away, and 
   if (!idle.closed) await once(idle, 'close');
 });
 
+test('a connection that stays open is told to close, and one more request over it is answered, not cut', async () => {
+  const { begun, end, routes } = slowly();
+  const { app } = edge({ routes: [routes] });
+  const base = await app.listen({ port: 0, host: '127.0.0.1' });
+  const open = await answeredOnce(base);
+  const slow = fetch(`${base}/slow`);
+  await begun;
+  const closing = app.close();
+  await expect.poll(async () => (await fetch(`${base}/fast`)).status).toBe(503);
+  end();
+  expect((await slow).headers.get('connection')).toBe('close');
+  // Nobody is let in any more, but who is in is answered.
+  await expect.poll(() => fetch(base).catch((error: Error) => String(error.cause))).toMatch('ECONNREFUSED');
+  open.socket.write('GET /fast HTTP/1.1\r\nHost: x\r\n\r\n');
+  await once(open.socket, 'close');
+  expect(open.text()).toMatch(/HTTP\/1\.1 503 .*connection: close.*shutting_down/is);
+  await closing;
+});
+
+/** A connection that has had one answer and is kept alive. */
+async function answeredOnce(base: string) {
+  const socket = connect(Number(new URL(base).port), '127.0.0.1');
+  let text = '';
+  socket.on('data', (chunk) => {
+    text += chunk;
+  });
+  socket.write('GET /fast HTTP/1.1\r\nHost: x\r\n\r\n');
+  await expect.poll(() => text).toContain('"done":true');
+  return { socket, text: () => text };
+}
+
 test('what takes longer than the grace is cut', async () => {
   const { begun, routes } = slowly();
   const { app } = edge({ routes: [routes], settings: { drainMs: 50 } });
