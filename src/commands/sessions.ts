@@ -61,7 +61,7 @@ export async function login(
   const minted = await mintId(deps, own, 'ses', partitionOf(accountId));
   if (!minted.ok) return { kind: 'key_reused' };
   const sessionId: SessionId = minted.id;
-  const refreshToken = `${sessionId}.${deps.randomSecret()}`;
+  const refreshToken = refreshTokenOf(deps, sessionId, deps.randomSecret());
   const result = await handle<LoggedIn>(deps, own, partitionOf(sessionId), async () => {
     const session = await streamFor(deps, sessionId, sessionFold, minted.fresh);
     const now = deps.now();
@@ -81,7 +81,7 @@ export async function login(
 }
 
 /**
- * Trades a refresh token for a new one. A token that was used before ends the session: one of its two users
+ * Trades a refresh token for its successor. A token that was used before ends the session: one of its two users
  * is a thief. Refused with `session_ended` or `refresh_token_reused`.
  */
 export async function refreshSession(
@@ -89,7 +89,7 @@ export async function refreshSession(
   context: CommandContext,
   input: { readonly refreshToken: string },
 ): Promise<WithRefreshToken<CommandResult<LoggedIn>>> {
-  const sessionId: SessionId | undefined = parseStreamId(input.refreshToken.split('.')[0] ?? '', 'ses');
+  const sessionId = sessionOf(deps, input.refreshToken);
   if (!sessionId)
     return {
       kind: 'refused',
@@ -109,7 +109,7 @@ export async function refreshSession(
   }
   const { role } = account.state;
   const own: CommandContext = { ...context, owner: accountId, actor: accountId };
-  const refreshToken = `${sessionId}.${deps.randomSecret()}`;
+  const refreshToken = refreshTokenOf(deps, sessionId, deps.hmac('next refresh token', input.refreshToken));
   let reused = false;
   const result = await handle<LoggedIn>(deps, own, partitionOf(sessionId), async () => {
     const loaded = await deps.store.load(sessionId, sessionFold);
@@ -134,7 +134,8 @@ export async function refreshSession(
       plan: { changes: [change], body: { id: sessionId, version: change.version, accountId, role } },
     };
   });
-  if (reused && result.kind === 'done') {
+  // A replayed answer is the one of an earlier request: this one has committed nothing.
+  if (reused && result.kind === 'done' && !result.replayed) {
     return {
       kind: 'refused',
       refusal: refuse(
@@ -144,6 +145,26 @@ export async function refreshSession(
     };
   }
   return result.kind === 'done' && !result.replayed ? { ...result, refreshToken } : result;
+}
+
+/**
+ * `<session>.<secret>.<seal>`. The seal tells a token that was used up from one that never was: ids of sessions
+ * are no secret, and whoever knows one must not be able to end it by presenting garbage. Each token has one
+ * possible successor, so that who lost it, or asked at the same instant as another tab, gets the same again.
+ */
+function refreshTokenOf(deps: Pick<CommandDeps, 'hmac'>, sessionId: SessionId, secret: string): string {
+  const token = `${sessionId}.${secret}`;
+  return `${token}.${deps.hmac('refresh token', token).slice(0, 32)}`;
+}
+
+/** The session that the token was made for. Undefined: not one of ours. */
+function sessionOf(deps: Pick<SessionDeps, 'hmac' | 'sha256'>, refreshToken: string): SessionId | undefined {
+  const [id = '', secret = ''] = refreshToken.split('.');
+  const sessionId: SessionId | undefined = parseStreamId(id, 'ses');
+  if (!sessionId) return undefined;
+  // As hashes: how long comparing the texts takes would tell the seal, character by character.
+  const ours = deps.sha256(refreshTokenOf(deps, sessionId, secret)) === deps.sha256(refreshToken);
+  return ours ? sessionId : undefined;
 }
 
 /** Ends a session; its access token stops working at once. Ending it again changes nothing. */

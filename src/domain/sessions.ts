@@ -63,7 +63,10 @@ export function startSession(state: Session, data: Static<typeof SessionStarted>
 
 /**
  * Rotates the refresh token. A token that was used up ends the whole session, since one of its two users is
- * a thief; only the immediate predecessor is forgiven, for `REFRESH_GRACE_MS`.
+ * a thief; only the immediate predecessor is forgiven, for `REFRESH_GRACE_MS`: nothing then happens, as its
+ * successor stands. Were another one made instead, of three tabs that refresh at once the third would be taken
+ * for the thief, and the token that the first one holds would soon count as used.
+ * @param input.nextHash of the one token that may follow the presented one
  */
 export function refreshSession(
   state: Session,
@@ -74,8 +77,10 @@ export function refreshSession(
   }
   const forgiven =
     state.previous?.hash === input.presentedHash &&
+    state.refreshHash === input.nextHash &&
     Date.parse(input.now) - Date.parse(state.previous.refreshedAt) <= REFRESH_GRACE_MS;
-  if (state.refreshHash !== input.presentedHash && !forgiven) {
+  if (forgiven) return accept();
+  if (state.refreshHash !== input.presentedHash) {
     return accept({ type: 'SessionEnded', data: { reason: 'token_reused' } });
   }
   return accept({

@@ -62,11 +62,41 @@ describe('refreshing', () => {
     });
   });
 
-  it('refuses what was never a token of ours', async () => {
-    const { deps, id } = await loggedIn();
-    for (const refreshToken of ['', 'x', `${id}`, `${id}.wrong`, `ses-00${'0'.repeat(20)}.x`]) {
-      expect(await refreshSession(deps, context(), { refreshToken })).toMatchObject({ kind: 'refused' });
+  it('gives all who ask at once with the same token its one successor, which is good afterwards', async () => {
+    const { deps, refreshToken } = await loggedIn();
+    const answers = await Promise.all(
+      Array.from({ length: 5 }, () => refreshSession(deps, context(), { refreshToken })),
+    );
+    expect(answers.map(({ kind }) => kind)).toEqual(Array(5).fill('done'));
+    const [next, ...others] = new Set(answers.map((answer) => answer.refreshToken));
+    expect(others).toEqual([]);
+    if (!next) throw new Error('no token');
+    expect(await refreshSession(deps, context(), { refreshToken: next })).toMatchObject({ kind: 'done' });
+  });
+
+  it('says of a repeated key that it was carried out, however late, and the session goes on', async () => {
+    let seconds = 0;
+    const { deps, store, id, refreshToken } = await loggedIn(
+      () => new Date(Date.UTC(2026, 0, 1) + seconds * 1000),
+    );
+    await refreshSession(deps, context('key'), { refreshToken });
+    seconds = 30;
+    const again = await refreshSession(deps, context('key'), { refreshToken });
+    expect(again).toMatchObject({ kind: 'done', replayed: true });
+    expect(again).not.toHaveProperty('refreshToken');
+    expect((await store.load(id, sessionFold)).state.phase).toBe('active');
+  });
+
+  it('refuses what was never a token of ours, and the session goes on', async () => {
+    const { deps, store, id, refreshToken } = await loggedIn();
+    const forged = [`${id}`, `${id}.wrong`, `${id}.wrong.wrong`, `${refreshToken}0`, `${refreshToken}.x`];
+    for (const refreshToken of ['', 'x', ...forged, `ses-00${'0'.repeat(20)}.x`]) {
+      expect(await refreshSession(deps, context(), { refreshToken })).toMatchObject({
+        kind: 'refused',
+        refusal: { code: 'session_ended' },
+      });
     }
+    expect((await store.load(id, sessionFold)).state.phase).toBe('active');
   });
 });
 
