@@ -104,6 +104,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
       metaRoutes({ ready, tokenKeys }),
       features.accounts.routes({
         contextOf,
+        takeLimit,
         registerAccount: (...rest) => registerAccount(commands, ...rest),
         findAccount: (id) => findAccount(db, id),
         openFor: side.people.openFor,

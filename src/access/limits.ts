@@ -23,8 +23,15 @@ export type LimitVerdict = {
   readonly resetSeconds: number;
 };
 
-/** Takes one of what `subject` (an address, an account: never stored as it is) may do. */
-export type TakeLimit = (policy: LimitPolicy, subject: string) => Promise<LimitVerdict | 'unknown'>;
+/**
+ * Takes `count` (default 1) of what `subject` (an address, an account: never stored as it is) may do; refused
+ * where nothing is left. A negative count gives back what turned out not to be meant by the limit.
+ */
+export type TakeLimit = (
+  policy: LimitPolicy,
+  subject: string,
+  count?: number,
+) => Promise<LimitVerdict | 'unknown'>;
 
 /** The part of a Redis client that is needed, so that any client will do. */
 export type ScriptClient = {
@@ -52,13 +59,13 @@ export function createLimits(options: {
   readonly onOutage: (error: unknown) => void;
 }): TakeLimit {
   const { client, prefix, hmac, onOutage } = options;
-  return async (policy, subject) => {
+  return async (policy, subject, count = 1) => {
     const who = hmac('limit', subject).subarray(0, 16).toString('base64url');
     const key = `${prefix}:limit:${policy.name}:${who}`;
     const args =
       policy.kind === 'window'
-        ? [policy.limit, policy.windowSeconds * 1000]
-        : [policy.capacity, policy.refillPerSecond];
+        ? [policy.limit, policy.windowSeconds * 1000, count]
+        : [policy.capacity, policy.refillPerSecond, count];
     try {
       const [allowed, remaining, resetMs] = numbers(await run(client, scripts[policy.kind], key, args));
       return { policy, allowed: allowed === 1, remaining, resetSeconds: Math.ceil(resetMs / 1000) };

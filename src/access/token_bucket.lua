@@ -1,13 +1,15 @@
--- Takes one token from a subject's bucket, which refills steadily by Redis' own clock: bursts up to its
--- capacity, and the refill rate in the long run.
+-- Takes tokens from a subject's bucket, which refills steadily by Redis' own clock: bursts up to its
+-- capacity, and the refill rate in the long run. Several are refused only where not even one is left.
 --
 -- KEYS[1]  the subject's bucket: hash {tokens, at (microseconds)}
 -- ARGV[1]  capacity
 -- ARGV[2]  tokens per second
+-- ARGV[3]  how many are taken; negative: given back
 -- Returns  {1 allowed | 0 refused, whole tokens left,
 --           milliseconds until the bucket is full (allowed) or holds one token again (refused)}
 local capacity = tonumber(ARGV[1])
 local rate = tonumber(ARGV[2])
+local count = tonumber(ARGV[3])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local kept = redis.call('HMGET', KEYS[1], 'tokens', 'at')
@@ -19,9 +21,9 @@ if kept[1] then
 end
 local allowed = 0
 local wait
-if tokens >= 1 then
+if count < 0 or tokens >= 1 then
   allowed = 1
-  tokens = tokens - 1
+  tokens = math.max(0, math.min(capacity, tokens - count))
   wait = (capacity - tokens) / rate
 else
   wait = (1 - tokens) / rate

@@ -1,5 +1,5 @@
 import { Type } from 'typebox';
-import type { LimitPolicy } from '../access/limits.ts';
+import type { LimitPolicy, TakeLimit } from '../access/limits.ts';
 import type { registerAccount } from '../commands/accounts.ts';
 import { Role } from '../domain/accounts.ts';
 import type { AccountView } from '../projections/accounts.ts';
@@ -10,13 +10,15 @@ import { Problem } from './problems.ts';
 import { Id, NotModified, Strict, Time, Version } from './schemas.ts';
 import type { Bound, Routes } from './types.ts';
 
-/** Registering tells who is here (`email_taken`), and each costs a bcrypt. */
+/** Each costs a bcrypt. Many people may sit behind one address, and all come on the same morning. */
 export const REGISTRATION_LIMIT: LimitPolicy = {
-  kind: 'window',
+  kind: 'bucket',
   name: 'registrations',
-  limit: 60,
-  windowSeconds: 3600,
+  capacity: 300,
+  refillPerSecond: 0.2,
 };
+/** `email_taken` tells who is here, so it counts as this many more: 60 such answers use the limit up. */
+const TAKEN_COUNTS_MORE = 4;
 
 const PART = '[^\\s@.\\u0000-\\u001f\\u007f]{1,63}';
 const LOCAL = '[^\\s@\\u0000-\\u001f\\u007f]{1,64}';
@@ -45,6 +47,7 @@ const Account = Type.Object(
 
 export function accountRoutes(deps: {
   readonly contextOf: ContextOf;
+  readonly takeLimit: TakeLimit;
   readonly registerAccount: Bound<typeof registerAccount>;
   readonly findAccount: (id: string) => Promise<AccountView | undefined>;
   /** Opens what is sealed for a person. */
@@ -64,7 +67,11 @@ export function accountRoutes(deps: {
         config: { command: true, limits: [{ policy: REGISTRATION_LIMIT, by: 'address' }] },
       },
       async (request, reply) => {
-        const done = doneOf(await deps.registerAccount(deps.contextOf(request), request.body));
+        const result = await deps.registerAccount(deps.contextOf(request), request.body);
+        if (result.kind === 'refused' && result.refusal.code === 'email_taken') {
+          await deps.takeLimit(REGISTRATION_LIMIT, request.ip, TAKEN_COUNTS_MORE);
+        }
+        const done = doneOf(result);
         commandAnswer(reply, done, { status: 201, location: '/v1/accounts/me' });
         return { id: done.body.id, version: done.body.version };
       },

@@ -15,7 +15,7 @@ import { Problem } from './problems.ts';
 import { Id, IdParams, NotModified, Strict, Time, Version } from './schemas.ts';
 import type { App, Bound, Routes } from './types.ts';
 
-/** Bursts of people behind one address are fine; thousands of guesses are not. */
+/** Bursts of mistakes of people behind one address are fine; thousands of guesses are not. */
 export const LOGIN_ADDRESS_LIMIT: LimitPolicy = {
   kind: 'bucket',
   name: 'logins',
@@ -29,6 +29,9 @@ export const LOGIN_ACCOUNT_LIMIT: LimitPolicy = {
   limit: 20,
   windowSeconds: 900,
 };
+
+/** Limits are on guesses: who knew the password, or holds the token, has made none. */
+const GIVEN_BACK = -1;
 
 const Credentials = Strict({
   email: Type.String({ minLength: 3, maxLength: 254, examples: ['ada@example.org'] }),
@@ -80,7 +83,14 @@ export function sessionRoutes(deps: SessionDeps): Routes {
         const context = deps.contextOf(request);
         const subject = `${normalizeEmail(request.body.email)}\n${request.ip}`;
         await limit(deps.takeLimit, reply, [{ policy: LOGIN_ACCOUNT_LIMIT, subject }]);
-        return tokens(app, reply, 201, await deps.login(context, request.body));
+        const result = await deps.login(context, request.body);
+        if (result.kind === 'done') {
+          await Promise.all([
+            deps.takeLimit(LOGIN_ACCOUNT_LIMIT, subject, GIVEN_BACK),
+            deps.takeLimit(LOGIN_ADDRESS_LIMIT, request.ip, GIVEN_BACK),
+          ]);
+        }
+        return tokens(app, reply, 201, result);
       },
     );
 
@@ -96,8 +106,11 @@ export function sessionRoutes(deps: SessionDeps): Routes {
         },
         config: { command: true, limits: [{ policy: LOGIN_ADDRESS_LIMIT, by: 'address' }] },
       },
-      async (request, reply) =>
-        tokens(app, reply, 200, await deps.refreshSession(deps.contextOf(request), request.body)),
+      async (request, reply) => {
+        const result = await deps.refreshSession(deps.contextOf(request), request.body);
+        if (result.kind === 'done') await deps.takeLimit(LOGIN_ADDRESS_LIMIT, request.ip, GIVEN_BACK);
+        return tokens(app, reply, 200, result);
+      },
     );
 
     app.get(

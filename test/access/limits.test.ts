@@ -63,6 +63,29 @@ test('a bucket allows a burst, and then its pace', async () => {
   expect(refused?.resetSeconds).toBeLessThanOrEqual(100);
 });
 
+test('what is given back can be taken again, and never more than the quota', async () => {
+  const window: LimitPolicy = { kind: 'window', name: 'back', limit: 2, windowSeconds: 3600 };
+  const bucket: LimitPolicy = { kind: 'bucket', name: 'back', capacity: 2, refillPerSecond: 0.01 };
+  for (const policy of [window, bucket]) {
+    await takes(policy, 'a', 2);
+    expect(await take(policy, 'a')).toMatchObject({ allowed: false });
+    await take(policy, 'a', -1);
+    expect((await takes(policy, 'a', 2)).map(({ allowed }) => allowed)).toEqual([true, false]);
+    await take(policy, 'a', -10);
+    expect((await takes(policy, 'a', 3)).map(({ allowed }) => allowed)).toEqual([true, true, false]);
+  }
+});
+
+test('what counts as several is allowed while there is anything left, and uses that up', async () => {
+  const window: LimitPolicy = { kind: 'window', name: 'several', limit: 5, windowSeconds: 3600 };
+  const bucket: LimitPolicy = { kind: 'bucket', name: 'several', capacity: 5, refillPerSecond: 0.01 };
+  for (const policy of [window, bucket]) {
+    expect(await take(policy, 'a', 4)).toMatchObject({ allowed: true, remaining: 1 });
+    expect(await take(policy, 'a', 4)).toMatchObject({ allowed: true, remaining: 0 });
+    expect(await take(policy, 'a')).toMatchObject({ allowed: false });
+  }
+});
+
 test('many at once get no more than the quota', async () => {
   const policy: LimitPolicy = { kind: 'window', name: 'race', limit: 10, windowSeconds: 3600 };
   const verdicts = await Promise.all(Array.from({ length: 50 }, () => take(policy, 'a')));

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { LimitPolicy, TakeLimit } from '../../src/access/limits.ts';
+import { refuse } from '../../src/domain/decision.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { edge } from './harness.ts';
 import { done, everyRoute, sessionId } from './routes.ts';
@@ -46,8 +47,8 @@ describe('limits', () => {
 
   test('of logging in go by address, and by account and address whatever the letters’ case', async () => {
     const taken: [LimitPolicy, string][] = [];
-    const takeLimit: TakeLimit = async (policy, subject) => {
-      taken.push([policy, subject]);
+    const takeLimit: TakeLimit = async (policy, subject, count = 1) => {
+      if (count > 0) taken.push([policy, subject]);
       return { policy, allowed: true, remaining: 7, resetSeconds: 3 };
     };
     const { app } = everyRoute({ takeLimit, server: { takeLimit } });
@@ -68,6 +69,53 @@ describe('limits', () => {
       'ratelimit-policy': '"logins";q=60;w=60, "account-logins";q=20;w=900',
       ratelimit: '"logins";r=7;t=3, "account-logins";r=7;t=3',
     });
+  });
+
+  test('of logging in are on guesses: whoever gets in has it given back', async () => {
+    const left = new Map<string, number>();
+    const takeLimit: TakeLimit = async (policy, _subject, count = 1) => {
+      left.set(policy.name, (left.get(policy.name) ?? 0) - count);
+      return { policy, allowed: true, remaining: 7, resetSeconds: 3 };
+    };
+    const right = everyRoute({ takeLimit, server: { takeLimit } });
+    const payload = { refreshToken: 'x' };
+    await right.app.inject({ method: 'POST', url: '/v1/sessions', payload: login });
+    await right.app.inject({ method: 'POST', url: '/v1/sessions/refresh', payload });
+    expect([...left]).toEqual([
+      ['logins', 0],
+      ['account-logins', 0],
+    ]);
+    const refused = async () => ({
+      kind: 'refused' as const,
+      refusal: refuse('wrong_credentials', 'No.').refusal,
+    });
+    const wrong = everyRoute({ takeLimit, server: { takeLimit }, login: refused, refreshSession: refused });
+    await wrong.app.inject({ method: 'POST', url: '/v1/sessions', payload: login });
+    await wrong.app.inject({ method: 'POST', url: '/v1/sessions/refresh', payload });
+    expect([...left]).toEqual([
+      ['logins', -2],
+      ['account-logins', -1],
+    ]);
+  });
+
+  test('of registering go down faster by answers that tell who is here', async () => {
+    let taken = 0;
+    const takeLimit: TakeLimit = async (policy, _subject, count = 1) => {
+      taken += count;
+      return { policy, allowed: true, remaining: 7, resetSeconds: 3 };
+    };
+    const payload = { ...login, name: 'Ada' };
+    const free = everyRoute({ takeLimit, server: { takeLimit } });
+    await free.app.inject({ method: 'POST', url: '/v1/accounts', payload });
+    expect(taken).toBe(1);
+    const registerAccount = async () => ({
+      kind: 'refused' as const,
+      refusal: refuse('email_taken', 'No.').refusal,
+    });
+    const full = everyRoute({ takeLimit, server: { takeLimit }, registerAccount });
+    const told = await full.app.inject({ method: 'POST', url: '/v1/accounts', payload });
+    expect(told.statusCode).toBe(409);
+    expect(taken).toBe(6);
   });
 
   test('of an account that are used up keep its password from being tried', async () => {
