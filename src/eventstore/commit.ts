@@ -70,6 +70,8 @@ type Call = {
 const MOST_IN_A_CALL = 64;
 const BYTES_IN_A_CALL = 256 * 1024;
 const CALLS_IN_A_WRITE = 4;
+/** With more calls under way than this, commits gather for larger ones. Fewer, and Redis waits for Node. */
+const UNDER_WAY = 8;
 const ASK_AGAIN_MS = 25;
 /** How long a line's last call is remembered: longer than a packet of it can be under way. */
 const REMEMBERED_MS = 600_000;
@@ -77,8 +79,8 @@ const REMEMBERED_MS = 600_000;
 /**
  * The commit's TypeScript face: gathers commits, sends them, and finds out what became of them.
  *
- * Commits go out in rounds: those that come while a round is under way share the next, which is at most a round
- * trip away. So calls are large when there is much to do, and a call costs Redis and Node as much as a commit.
+ * Commits of a tick share a call, and so do those that come while their line, or much else, is under way: they wait
+ * for a round trip at most. So calls are large when there is much to do; each costs as much as a commit or two.
  */
 export function createCommitter(
   options: CommitterOptions,
@@ -139,7 +141,7 @@ export function createCommitter(
   }
 
   function schedule(): void {
-    if (scheduled || underWay > 0 || ready.size === 0) return;
+    if (scheduled || underWay > UNDER_WAY || ready.size === 0) return;
     scheduled = true;
     setImmediate(sendRound);
   }
