@@ -23,12 +23,12 @@ const TAKEN_COUNTS_MORE = 4;
 const PART = '[^\\s@.\\u0000-\\u001f\\u007f]{1,63}';
 const LOCAL = '[^\\s@\\u0000-\\u001f\\u007f]{1,64}';
 const EMAIL = `^\\s*${LOCAL}@${PART}(?:\\.${PART})+\\s*$`;
-const NO_CONTROLS = '^[^\\u0000-\\u001f\\u007f]+$';
+const VISIBLE = '^(?=\\s*\\S)[^\\u0000-\\u001f\\u007f]+$';
 
 const Registration = Strict({
   email: Type.String({ pattern: EMAIL, maxLength: 254, examples: ['ada@example.org'] }),
   password: Type.String({ minLength: 12, maxLength: 128 }),
-  name: Type.String({ minLength: 1, maxLength: 200, pattern: NO_CONTROLS, examples: ['Ada'] }),
+  name: Type.String({ minLength: 1, maxLength: 200, pattern: VISIBLE, examples: ['Ada'] }),
 });
 
 const Registered = Type.Object({ id: Id, version: Version }, { description: 'The account is there.' });

@@ -43,12 +43,13 @@ export function blobRoutes(deps: {
           ...schema,
           summary: 'What a signed URL leads to',
           operationId: 'headFile',
-          response: { 200: Type.Null({ description: 'Its headers.' }) },
+          response: { 200: Type.Null({ description: 'Its headers.' }), 304: NotModified },
         },
         config: { auth: 'signed' },
       },
       async (request, reply) => {
-        const { bytes } = await prepare(request, reply);
+        const { bytes, etag } = await prepare(request, reply);
+        if (etag && matches(request.headers['if-none-match'], etag)) return reply.code(304).send(null);
         return reply.header('content-length', bytes).send(null);
       },
     );

@@ -72,8 +72,9 @@ function fastifyProblem(error: Error & Partial<FastifyError>): Problem | undefin
     case 'FST_ERR_CTP_INVALID_CONTENT_LENGTH':
       return new Problem('invalid_request', 'The body is not as long as Content-Length says.');
     case 'FST_ERR_BAD_URL':
-    case 'FST_ERR_MAX_PARAM_LENGTH':
       return new Problem('malformed_url', 'The path is not percent-encoded as it should be.');
+    case 'FST_ERR_MAX_PARAM_LENGTH':
+      return new Problem('not_found', 'There is nothing at this path: no id is that long.');
     default:
       return undefined;
   }

@@ -1,4 +1,5 @@
 import { isUtf8 } from 'node:buffer';
+import type { IncomingHttpHeaders } from 'node:http';
 import { escapePointer } from './failures.ts';
 import { Problem } from './problems.ts';
 import type { App } from './types.ts';
@@ -13,6 +14,7 @@ const FORBIDDEN_NAMES = new Set(['__proto__', 'constructor', 'prototype']);
  */
 export function readJsonBodies(app: App): void {
   app.removeAllContentTypeParsers();
+  app.addHook('preParsing', (request, _reply, _payload, done) => done(unreadable(request.headers)));
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
     try {
       done(null, parseBody(body, request.method));
@@ -20,6 +22,22 @@ export function readJsonBodies(app: App): void {
       done(error instanceof Error ? error : new Error(String(error)));
     }
   });
+}
+
+const UTF8 = /^(?:utf-?8|us-ascii)$/i;
+
+/** Bytes that are not JSON in UTF-8 as they come. Said so, as their client may well hold valid JSON. */
+function unreadable(headers: IncomingHttpHeaders): Problem | undefined {
+  const { 'content-encoding': encoding = 'identity', 'content-type': type = '' } = headers;
+  if (encoding.toLowerCase() !== 'identity') {
+    return new Problem('unsupported_media_type', 'Send the body without Content-Encoding.', {
+      headers: { 'accept-encoding': 'identity' },
+    });
+  }
+  const [, charset = 'utf-8'] = /;\s*charset\s*=\s*"?([^\s";]*)/i.exec(type) ?? [];
+  return UTF8.test(charset)
+    ? undefined
+    : new Problem('unsupported_media_type', 'Send the body as application/json, in UTF-8.');
 }
 
 function parseBody(body: Buffer | string, method: string): unknown {

@@ -91,12 +91,18 @@ export function metaRoutes(deps: {
     app.get(
       '/openapi.json',
       { schema: { ...schemaOf('openApi', 'This API, as OpenAPI 3.1'), response: { 200: Document } } },
-      async () => app.swagger(),
+      async (_request, reply) => {
+        reply.header('cache-control', 'public, max-age=300');
+        return app.swagger();
+      },
     );
     app.get(
       '/asyncapi.json',
       { schema: { ...schemaOf('asyncApi', 'The events, as AsyncAPI 3.0'), response: { 200: Document } } },
-      async () => asyncApi(),
+      async (_request, reply) => {
+        reply.header('cache-control', 'public, max-age=300');
+        return asyncApi();
+      },
     );
     problemPages(app);
   };

@@ -82,8 +82,8 @@ export const components = {
     ETag: header('The version, quoted.'),
     'Idempotency-Replayed': header('`true`: this is the answer of an earlier request with this key.'),
     'Cache-Control': header('Private, and to be asked about again each time.'),
-    RateLimit: header('What is left, per policy: "name";r=<left>;t=<seconds>.'),
-    'RateLimit-Policy': header('What is allowed, per policy: "name";q=<quota>;w=<seconds>.'),
+    RateLimit: header('What is left, per policy: `"name";r=<left>;t=<seconds>`.'),
+    'RateLimit-Policy': header('What is allowed, per policy: `"name";q=<quota>;w=<seconds>`.'),
     'Server-Timing': header('`traceparent;desc="00-…"`: the trace of this request.'),
   },
   responses: Object.fromEntries(

@@ -8,6 +8,8 @@ export function Strict<P extends TProperties>(properties: P) {
 export const Id = Type.String({ maxLength: 80, examples: ['exp-0fA1b2C3d4E5f6G7h8I9j0'] });
 export const Time = Type.String({
   format: 'date-time',
+  // RFC 3339 knows leap seconds, Date does not.
+  pattern: '^.{17}[0-5]',
   maxLength: 40,
   examples: ['2026-11-20T21:47:00.000Z'],
 });

@@ -22,7 +22,7 @@ import { readJsonBodies, refuseForbiddenParameters } from './json.ts';
 import { limitRequests } from './limits.ts';
 import { describeApi } from './openapi.ts';
 import { Problem, problemBody } from './problems.ts';
-import { addRoutes, answerUnknownRoutes } from './routing.ts';
+import { addRoutes, answerUnknownRoutes, notePaths, refuseOtherMethods } from './routing.ts';
 import type { App, Routes } from './types.ts';
 import { validatorCompiler } from './validation.ts';
 
@@ -105,15 +105,16 @@ export function createServer(deps: ServerDeps): App {
 
   readJsonBodies(app);
   app.setErrorHandler((error, request, reply) => answerFailure(error, request, reply));
-  answerUnknownRoutes(app);
 
   if (metrics) app.register(httpTelemetry(metrics));
   describeApi(app);
   app.register(fastifyJwt, jwtOptions(deps.tokens));
   if (settings.corsOrigins && settings.corsOrigins.length > 0) allowOrigins(app, settings.corsOrigins);
   app.register(onRoot((root) => guard(root, deps)));
+  const paths = notePaths(app);
   app.register(async (scope: App) => serveDocs(scope));
   addRoutes(app, deps.routes);
+  refuseOtherMethods(app, paths);
   return app;
 }
 
@@ -124,6 +125,7 @@ function guard(app: App, deps: ServerDeps): void {
     done();
   });
   drainOnClose(app, deps.streams, deps.settings?.drainMs ?? 10_000);
+  answerUnknownRoutes(app);
   authenticateRequests(app, deps);
   limitRequests(app, deps.takeLimit);
   app.addHook('preValidation', (request, _reply, done) => {

@@ -55,6 +55,7 @@ describe('a signed URL', () => {
     expect(response.statusCode).toBe(200);
     expect(response.headers).toMatchObject({ 'content-length': '300000', etag: `"${sha256}"` });
     expect(response.rawPayload).toHaveLength(0);
+    expect((await get({ 'if-none-match': `"${sha256}"` }, url, 'HEAD')).statusCode).toBe(304);
   });
 
   test.each([

@@ -129,6 +129,26 @@ describe('a body', () => {
     expect(response.json()).toMatchObject({ code: 'unsupported_media_type' });
   });
 
+  test.each([
+    [{ 'content-encoding': 'gzip' }, 'without Content-Encoding'],
+    [{ 'content-type': 'application/json; charset=utf-16' }, 'in UTF-8'],
+  ])('of bytes that are no JSON as they come is refused: 415 (%o)', async (headers, detail) => {
+    const response = await app.inject({
+      method: 'POST',
+      url: '/v1/things',
+      headers: { 'content-type': 'application/json', ...headers },
+      payload: '{"name":"x"}',
+    });
+    expect(response.statusCode).toBe(415);
+    expect(response.json()).toMatchObject({ detail: expect.stringContaining(detail) });
+  });
+
+  test('is read where its charset and its encoding are only said', async () => {
+    const headers = { 'content-type': 'application/json; charset="UTF-8"', 'content-encoding': 'identity' };
+    const payload = '{"name":"x"}';
+    expect((await app.inject({ method: 'POST', url: '/v1/things', headers, payload })).statusCode).toBe(200);
+  });
+
   test('nested a hundred thousand deep is refused without harm', async () => {
     const deep = `${'['.repeat(100_000)}"\\u0000"${']'.repeat(100_000)}`;
     expect((await post(`{"name":"x","payload":${deep}}`)).statusCode).toBe(400);
@@ -187,13 +207,36 @@ describe('a URL', () => {
     expect(response.json()).toMatchObject({ code: 'not_found', type: '/problems/not_found' });
   });
 
+  test('that leads nowhere is said so whatever the body, the method or the length of an id', async () => {
+    const headers = { 'content-type': 'application/json' };
+    const broken = await app.inject({ method: 'POST', url: '/v1/nothing', headers, payload: '{' });
+    expect(broken.statusCode).toBe(404);
+    const query = await app.inject({ method: 'QUERY' as 'GET', url: '/v1/nothing' });
+    expect(query.statusCode).toBe(404);
+    const long = await get(`/v1/things/${'x'.repeat(501)}`);
+    expect(long.statusCode).toBe(404);
+    expect(long.json()).toMatchObject({ code: 'not_found' });
+  });
+
+  test.each(['OPTIONS', 'TRACE', 'PROPFIND', 'QUERY', 'MKCOL', 'M-SEARCH'])(
+    'asked by a method that nothing takes (%s) says which it takes',
+    async (method) => {
+      const response = await app.inject({ method: method as 'GET', url: '/v1/things' });
+      expect(response.statusCode).toBe(405);
+      expect(response.headers.allow).toBe('GET, HEAD, POST');
+      expect(response.json()).toMatchObject({ code: 'method_not_allowed' });
+      const docs = await app.inject({ method: method as 'GET', url: '/docs/' });
+      expect(docs.statusCode).toBe(405);
+    },
+  );
+
   test('with another method is told which it takes', async () => {
     const response = await app.inject({ method: 'PUT', url: '/v1/things', payload: 'x' });
     expect(response.statusCode).toBe(405);
-    expect(response.headers.allow).toBe('POST, GET, HEAD');
+    expect(response.headers.allow).toBe('GET, HEAD, POST');
     expect(response.json()).toMatchObject({ code: 'method_not_allowed' });
     expect((await app.inject({ method: 'OPTIONS', url: '/v1/things/7' })).headers.allow).toBe(
-      'GET, HEAD, DELETE',
+      'DELETE, GET, HEAD',
     );
   });
 });

@@ -236,7 +236,7 @@ describe('checks come in their order', () => {
     expect(response.statusCode).toBe(429);
     expect(response.headers).toMatchObject({
       'retry-after': '9',
-      'ratelimit-policy': '"registrations";q=60;w=3600',
+      'ratelimit-policy': '"registrations";q=300;w=1500',
       ratelimit: '"registrations";r=0;t=9',
     });
     expect(response.json()).toMatchObject({ code: 'rate_limited' });

@@ -179,6 +179,7 @@ describe('a list of jobs', () => {
     'limit=x',
     'status=done',
     'from=yesterday',
+    'from=2026-06-30T23:59:60Z',
     'cursor=abc',
     'cursor=e30.AAAA',
     'sort=asc',
@@ -186,6 +187,7 @@ describe('a list of jobs', () => {
     const { authorization } = await login();
     const response = await app.inject({ url: `/v1/jobs?${query}`, headers: { authorization } });
     expect(response.statusCode).toBe(400);
-    expect(response.json().errors).toMatchObject([{ parameter: query.split('=')[0] }]);
+    const named = response.json().errors.map((error: { parameter: string }) => error.parameter);
+    expect([...new Set(named)]).toEqual([query.split('=')[0]]);
   });
 });
