@@ -25,7 +25,7 @@ export type Lease = Share & {
 };
 
 export type Leases = {
-  /** Takes what is free of `wanted`. Throws when Postgres or Redis is away: then nothing changes hands. */
+  /** Takes what is free of `wanted`, or a part of it. Throws when Postgres or Redis is away: then nothing changes hands. */
   acquire(wanted: readonly Share[]): Promise<Lease[]>;
   /** Ends leases of dead predecessors: the same instance id, another nonce. */
   endPredecessors(shares: readonly Share[]): Promise<number>;
@@ -67,13 +67,17 @@ export function createLeases(deps: {
       const free = await whatIsFree(redis, owner, wanted, keyOf);
       if (free.length === 0) return [];
       const tokens = await deps.mintTokens(free.length);
-      const taken = await Promise.all(
+      const taken = await Promise.allSettled(
         free.map(async (share, index) => {
           const token = tokens[index];
           return token === undefined ? undefined : take(share, token);
         }),
       );
-      return taken.filter((lease) => lease !== undefined);
+      const leases = taken.flatMap((each) => (each.status === 'fulfilled' ? (each.value ?? []) : []));
+      const failed = taken.find((each) => each.status === 'rejected');
+      // What was taken is handed out although others failed: nobody else could give it back, and it would be renewed for ever.
+      if (failed && leases.length === 0) throw failed.reason;
+      return leases;
     },
     async endPredecessors(shares) {
       const ended = await Promise.all(

@@ -93,6 +93,26 @@ describe('A lease', () => {
     expect(await one.acquire([SHARE])).toEqual([]);
   });
 
+  it('that was taken is handed out although another could not be taken: it would be renewed for ever, used by nobody', async () => {
+    const { world, as } = await openLeases();
+    const admin = (await as('admin#1')).connection.redis;
+    const [first, second] = createKeys(world.prefix, 2);
+    const user = `u-${world.prefix}`;
+    // May look at the second lease, and take the first one only.
+    await admin.call(
+      ...['ACL', 'SETUSER', user, 'on', 'nopass', '+@all'],
+      ...[`~${first?.lease('')}*`, `%R~${second?.lease('')}*`],
+    );
+    onTestFinished(() => void admin.call('ACL', 'DELUSER', user));
+    const url = new URL(world.redisUrl);
+    [url.username, url.password] = [user, 'any'];
+    const one = await leasesOf({ ...world, redisUrl: url.href }, 'one#1', async () => [1, 2], {});
+    const taken = await one.acquire([SHARE, { ...SHARE, partition: 1 }]);
+    expect(taken.map(({ partition }) => partition)).toEqual([0]);
+    await taken[0]?.release();
+    expect(await (await as('two#1')).acquire([SHARE])).toHaveLength(1);
+  });
+
   it('changes no hands while no token can be minted', async () => {
     const { world } = await openLeases();
     const away = async () => {
