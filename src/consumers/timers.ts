@@ -59,6 +59,8 @@ async function promoteUntil(deps: TimerDeps, lease: Lease, signal: AbortSignal):
   try {
     for (let failures = 0; !signal.aborted && lease.held(); ) {
       earlier = new AbortController();
+      // Until the answer is there, any hint may be of a timer that it does not know of.
+      wakeAt = Number.POSITIVE_INFINITY;
       try {
         const ms = deps.refusesStarts() ? FULL_PAUSE_MS : await promote(deps.redis, keys, deps.queues, lease);
         if (ms === 'lease_lost') return { kind: 'lost' };
