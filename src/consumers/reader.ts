@@ -69,7 +69,9 @@ async function read(
           standing = shown = { group: group.name, partition, checkpoint };
           deps.standings.add(shown);
         }
-        const batch = await untilAborted(log.next(standing.checkpoint, BATCH_EVENTS), signal);
+        // After a failure less at once: a batch that is too large for Postgres' time limits would fail for ever.
+        const limit = Math.max(1, Math.floor(BATCH_EVENTS / 2 ** failures));
+        const batch = await untilAborted(log.next(standing.checkpoint, limit), signal);
         if (!batch || signal.aborted || !lease.held()) continue;
         if (log.isCurrent(batch)) {
           standing.checkpoint = await applyBatch(deps, group, standing.checkpoint, batch, token);

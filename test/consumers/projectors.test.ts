@@ -99,6 +99,16 @@ describe('Ordered groups', () => {
     await until(() => expect(seen.seqs()).toEqual(upTo(5)));
   });
 
+  it('get on in smaller steps where a whole batch takes Postgres too long', async () => {
+    const { world, store } = await openWorld();
+    const seen = recorder(world.db, 'projection:one@1', (events) => {
+      if (events.length > 150) throw new Error('canceling statement due to statement timeout');
+    });
+    await appendEvents(store, 0, 400);
+    await start(world, store, [openLedger(world), seen.group]);
+    await until(() => expect(seen.seqs()).toEqual(upTo(400)));
+  });
+
   it('leave a partition to newer code when they meet an event that they do not know', async () => {
     const { world, store } = await openWorld();
     const old = recorder(world.db, 'projection:one@1', (events) => {
