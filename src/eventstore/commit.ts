@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'ioredis';
+import { readFailure, readOutcome } from './commit-reply.ts';
 import { type EncodedCommit, encodeCommit } from './commit-request.ts';
 import { type Connection, script } from './connections.ts';
 import type { Fence } from './fence.ts';
@@ -222,7 +223,7 @@ export function createCommitter(
       (reply: unknown) => {
         underWay--;
         const items: readonly unknown[] = Array.isArray(reply) ? reply : [];
-        settleCall(call, (commit, index) => outcome(commit, names.partition, items, index));
+        settleCall(call, (commit, index) => readOutcome(commit, names.partition, items, index));
       },
       (error: unknown) => {
         underWay--;
@@ -255,20 +256,12 @@ export function createCommitter(
   }
 
   function failed(call: Call, error: Error): void {
-    const code = replyCode(error);
-    if (code === 'FENCED') fenced(call);
-    else if (code === 'NOSCRIPT') loadAgain(call);
-    else if (code === 'OOM') notDone(call, new MemoryGuardError('Redis is out of memory'));
-    else if (code !== undefined && NOT_EXECUTED.has(code)) {
-      notDone(call, new StoreUnavailableError(`Redis refuses commits: ${error.message}`));
-    } else if (code !== undefined) {
-      settleCall(call, () => error);
-    } else if (error.message.startsWith("Stream isn't writeable")) {
-      notDone(call, new StoreUnavailableError('Redis is not reachable'));
-    } else {
-      // The connection broke, or no reply came in time.
-      askAgain(call);
-    }
+    const failure = readFailure(error);
+    if (failure.kind === 'not_done') notDone(call, failure.error);
+    else if (failure.kind === 'fenced') fenced(call);
+    else if (failure.kind === 'script_lost') loadAgain(call);
+    else if (failure.kind === 'unknown') askAgain(call);
+    else settleCall(call, () => error);
   }
 
   /** The epoch may have moved on by another process' reconcile: look once, then believe it. */
@@ -292,50 +285,5 @@ export function createCommitter(
     return new StoreFencedError(
       fence.reason() ?? 'commits have stopped: Redis is being compared with the ledger',
     );
-  }
-}
-
-/** Errors that Redis gives before a script runs. */
-const NOT_EXECUTED = new Set(
-  ['LOADING', 'BUSY', 'READONLY', 'MISCONF', 'NOREPLICAS', 'MASTERDOWN', 'CLUSTERDOWN', 'TRYAGAIN'].concat([
-    'MOVED',
-    'ASK',
-    'NOAUTH',
-    'NOPERM',
-    'EXECABORT',
-  ]),
-);
-
-function replyCode(error: Error): string | undefined {
-  return error.name === 'ReplyError' ? error.message.split(' ', 1)[0] : undefined;
-}
-
-function outcome(
-  { versions, streams }: Pending,
-  partition: number,
-  items: readonly unknown[],
-  index: number,
-): CommitOutcome | Error {
-  const epoch = Number(items[0]);
-  const [code, value] = [items[2 * index + 1], items[2 * index + 2]];
-  switch (code) {
-    case 0:
-      return { kind: 'committed', position: { partition, epoch, seq: Number(value) }, versions };
-    case 1: {
-      const [, ofEpoch, seq, answer = ''] = /^(\d+) (\d+) (.*)$/s.exec(String(value)) ?? [];
-      return { kind: 'replayed', position: { partition, epoch: Number(ofEpoch), seq: Number(seq) }, answer };
-    }
-    case 2:
-      return { kind: 'claim_reused' };
-    case 3: {
-      const streamId = streams[Number(value)];
-      return streamId
-        ? { kind: 'conflict', streamId }
-        : new Error('commit.lua named no stream of the commit');
-    }
-    case 4:
-      return { kind: 'lease_lost' };
-    default:
-      return new Error(`commit.lua answered ${code}, which it never should`);
   }
 }

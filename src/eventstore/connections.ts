@@ -66,7 +66,7 @@ function timeouts(ms: number): Settings {
 
 /**
  * For scripts and writes. A command is refused at once while the connection is down, and is never sent twice:
- * who lost a reply asks again with the same claim.
+ * who lost a reply asks again under the same number or claim.
  */
 export function connectWriter(options: ConnectionOptions): Connection {
   return connect(options, { ...neverTwice, ...timeouts(options.replyWithinMs ?? 2_000) });

@@ -66,6 +66,7 @@ export function createFence({ connection, db, prefix, keys, intervalMs = 1_000 }
           return;
         }
         agreed = runId;
+        compareAfter = 0;
         metas = await readMetas(connection.redis, keys);
       }
       const found = metas.filter((meta): meta is Meta => meta?.run === runId);

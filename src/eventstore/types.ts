@@ -107,8 +107,8 @@ export type FoldEvent = { readonly type: string; readonly data: unknown } & Fold
 export type EventStore = {
   readonly partitions: number;
   /**
-   * Commits atomically. Commits of one tick to one partition travel in one call. A lost reply is asked for again with the
-   * same claim before `OutcomeUnknownError` is thrown. Throws the errors above.
+   * Commits atomically. Commits of one tick to one partition travel in one call. After a lost reply the same call is sent
+   * again, under its number, before `OutcomeUnknownError` is thrown. Throws the errors above.
    */
   commit(request: CommitRequest): Promise<CommitOutcome>;
   /** From Redis' state if it can be trusted, else from the ledger and the log's tail. */

@@ -55,7 +55,7 @@ test('replicated: reached with a replica that follows, not with one that has sto
     timeout: 15_000,
     interval: 50,
   });
-  const { awaitDurability } = await durability(world, 500);
+  const { awaitDurability } = await durability(world, 10_000);
   const positions = await Promise.all(Array.from({ length: 20 }, committed));
   const all = await Promise.all(positions.map((position) => awaitDurability(position, 'replicated')));
   expect(all).toEqual(Array(20).fill(true));
