@@ -91,7 +91,7 @@ export function accountRoutes(deps: {
       async (request, reply) => {
         const account = await deps.findAccount(callerOf(request).accountId);
         if (!account) throw new Problem('not_found', 'The account is not there yet; see Consistent-With.');
-        if (notModified(request, reply, account.version)) return reply.code(304).send(null);
+        if (notModified(request, reply, account.version)) return reply.code(304).send(undefined);
         const [email = '', name = ''] = await deps.openFor(account.id, [account.email, account.name]);
         const { id, role, createdAt, version } = account;
         return { id, email, name, role, createdAt, version };

@@ -49,7 +49,7 @@ export function blobRoutes(deps: {
       },
       async (request, reply) => {
         const { bytes, etag } = await prepare(request, reply);
-        if (etag && matches(request.headers['if-none-match'], etag)) return reply.code(304).send(null);
+        if (etag && matches(request.headers['if-none-match'], etag)) return reply.code(304).send(undefined);
         return reply.header('content-length', bytes).send(null);
       },
     );
@@ -61,14 +61,14 @@ export function blobRoutes(deps: {
           ...schema,
           summary: 'Download by a signed URL',
           operationId: 'downloadFile',
-          produces: ['application/octet-stream'],
+          produces: ['application/gzip', 'application/octet-stream'],
           response: { 200: Bytes('The file.'), 206: Bytes('The part that was asked for.'), 304: NotModified },
         },
         config: { auth: 'signed' },
       },
       async (request, reply) => {
         const { blob, bytes, etag } = await prepare(request, reply);
-        if (etag && matches(request.headers['if-none-match'], etag)) return reply.code(304).send(null);
+        if (etag && matches(request.headers['if-none-match'], etag)) return reply.code(304).send(undefined);
         const range = rangeOf(request, bytes, etag);
         const stream = await blobs.read(blob.key, range).catch(gone);
         if (!range) return reply.header('content-length', bytes).send(stream);

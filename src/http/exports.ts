@@ -121,7 +121,7 @@ export function exportRoutes(deps: ExportDeps): Routes {
       },
       async (request, reply) => {
         const found = await own(callerOf(request), request.params.id);
-        if (notModified(request, reply, found.version)) return reply.code(304).send(null);
+        if (notModified(request, reply, found.version)) return reply.code(304).send(undefined);
         return shown(found, now());
       },
     );

@@ -77,7 +77,7 @@ export function jobRoutes(deps: {
         const id = parseStreamId(request.params.id, 'job');
         const job = id && (await deps.findJob(id, ownerOf(callerOf(request))));
         if (!job) throw new Problem('not_found', 'There is no such job of yours.');
-        if (notModified(request, reply, job.version)) return reply.code(304).send(null);
+        if (notModified(request, reply, job.version)) return reply.code(304).send(undefined);
         return shown(job);
       },
     );

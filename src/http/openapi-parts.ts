@@ -34,6 +34,8 @@ const parameter = (name: string, description: string, schema: object, example?: 
 
 const header = (description: string, schema: object = { type: 'string' }) => ({ description, schema });
 
+const shared = (name: string) => ({ $ref: `#/components/headers/${name}` });
+
 const DURABILITY = { type: 'string', enum: ['memory', 'replicated', 'ledger'] } as const;
 
 export const components = {
@@ -82,6 +84,7 @@ export const components = {
     ETag: header('The version, quoted.'),
     'Idempotency-Replayed': header('`true`: this is the answer of an earlier request with this key.'),
     'Cache-Control': header('Private, and to be asked about again each time.'),
+    'Preference-Applied': header('`wait=N`, where it was asked for: how long it would have waited.'),
     RateLimit: header('What is left, per policy: `"name";r=<left>;t=<seconds>`.'),
     'RateLimit-Policy': header('What is allowed, per policy: `"name";q=<quota>;w=<seconds>`.'),
     'Server-Timing': header('`traceparent;desc="00-…"`: the trace of this request.'),
@@ -94,8 +97,16 @@ export const components = {
           .filter(([, type]) => type.status === status)
           .map(([code, type]) => `\`${code}\`: ${type.title}.`)
           .join(' '),
-        ...(status === 401 ? { headers: { 'WWW-Authenticate': header('How to authenticate.') } } : {}),
-        ...(status === 429 || status === 503 ? { headers: { 'Retry-After': header('Seconds.') } } : {}),
+        headers: {
+          ...(status === 401 ? { 'WWW-Authenticate': header('How to authenticate.') } : {}),
+          ...(status === 429 || status === 503 ? { 'Retry-After': header('Seconds.') } : {}),
+          ...(status === 503 ? { 'Preference-Applied': shared('Preference-Applied') } : {}),
+          ...(status === 504 ? { Position: shared('Position') } : {}),
+          // Where the route has limits, whatever it answers.
+          RateLimit: shared('RateLimit'),
+          'RateLimit-Policy': shared('RateLimit-Policy'),
+          'Server-Timing': shared('Server-Timing'),
+        },
         content: { 'application/problem+json': { schema: { $ref: '#/components/schemas/Problem' } } },
       },
     ]),

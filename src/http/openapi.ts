@@ -92,6 +92,8 @@ function withHeaders(operation: Operation, method: string, config: FastifyContex
     ...(config.command ? ['Position', 'Durability'] : []),
     ...(config.command && method === 'post' ? ['Location', 'ETag', 'Idempotency-Replayed'] : []),
     ...(method === 'get' && config.auth === 'account' ? ['ETag', 'Cache-Control'] : []),
+    ...(config.auth === 'signed' ? ['ETag'] : []),
+    ...(config.reads ? ['Preference-Applied'] : []),
     ...(config.limits ? ['RateLimit', 'RateLimit-Policy'] : []),
     'Server-Timing',
   ];
@@ -107,7 +109,7 @@ function withHeaders(operation: Operation, method: string, config: FastifyContex
 function problemsOf(operation: Operation, method: string, config: FastifyContextConfig) {
   const body = 'requestBody' in operation;
   const statuses = [
-    ...(body || operation.parameters ? ['400'] : []),
+    ...(body || operation.parameters || config.reads ? ['400'] : []),
     ...(config.auth === 'account' || config.auth === 'stream' ? ['401'] : []),
     ...(config.auth === 'signed' ? ['403', '416'] : []),
     ...(operation.parameters || config.reads ? ['404'] : []),

@@ -57,4 +57,8 @@ export const ProblemSchema = Type.Object(
   { description: 'Problem details, RFC 9457.' },
 );
 
-export const NotModified = Type.Null({ description: 'The client has this version.' });
+/** Sent as `undefined`: of a null Fastify says that it is JSON. */
+export const NotModified = Type.Unsafe<undefined>({
+  type: 'null',
+  description: 'The client has this version.',
+});

@@ -127,7 +127,7 @@ export function sessionRoutes(deps: SessionDeps): Routes {
       },
       async (request, reply) => {
         const { id, state, version } = await ownSession(deps, callerOf(request), request.params.id);
-        if (notModified(request, reply, version)) return reply.code(304).send(null);
+        if (notModified(request, reply, version)) return reply.code(304).send(undefined);
         return { id, accountId: state.accountId, expiresAt: state.expiresAt, version };
       },
     );

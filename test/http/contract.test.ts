@@ -1,0 +1,121 @@
+import { Compile } from 'typebox/schema';
+import { expect, test } from 'vitest';
+import type { Answer } from '../support/client.ts';
+import { sharedSetting } from '../support/setting.ts';
+
+type Response = { $ref?: string; headers?: object; content?: Record<string, { schema?: object }> };
+type Document = {
+  paths: Record<string, Record<string, { responses: Record<string, Response> }>>;
+  components: { responses: Record<string, Response> };
+};
+
+/** Fields of which a client should find in the document that they may come. */
+const TOLD =
+  /^(?:position|durability|etag|location|idempotency-replayed|retry-after|ratelimit(?:-policy)?|www-authenticate|preference-applied)$/;
+
+/** What the document does not say of an answer that was given. */
+function untold(
+  document: Document,
+  method: string,
+  path: string,
+  { status, headers, body }: Answer,
+): string[] {
+  const listed = document.paths[path]?.[method.toLowerCase()]?.responses[status];
+  if (!listed) return ['the status'];
+  const shared = listed.$ref?.split('/').at(-1);
+  const response = shared === undefined ? listed : document.components.responses[shared];
+  const told = Object.keys(response?.headers ?? {}).map((name) => name.toLowerCase());
+  const faults = [...headers.keys()].filter((name) => TOLD.test(name) && !told.includes(name));
+  const type = headers.get('content-type')?.split(';')[0];
+  if (type === undefined) return faults;
+  const content = response?.content?.[type];
+  if (!content) return [...faults, `the media type ${type}`];
+  if (!type.endsWith('json') || !content.schema) return faults;
+  const schema = { ...content.schema, components: document.components };
+  const [, errors] = Compile(schema).Errors(body);
+  const named =
+    'properties' in schema && typeof schema.properties === 'object' ? schema.properties : undefined;
+  const extra = named ? Object.keys(body).filter((name) => !(name in (named ?? {}))) : [];
+  return [...faults, ...extra, ...errors.map((error) => `${error.instancePath} ${error.message}`)];
+}
+
+test('every answer, the good ones and the problems, is as /openapi.json says', async () => {
+  const { installation } = await sharedSetting({ RATE_LIMITS: 'true' });
+  await installation.startAll();
+  const client = installation.client();
+  const document = (await client.send('GET', '/openapi.json')).body as unknown as Document;
+  const found: Record<string, string[]> = {};
+
+  /** @param place the path as the document has it, where that is another one */
+  async function ask(method: string, path: string, options: Options = {}, place = path): Promise<Answer> {
+    const answer = await client.send(method, path, options);
+    const faults = untold(document, method, place, answer);
+    if (faults.length > 0) found[`${method} ${place} ${answer.status} ${answer.body.code ?? ''}`] = faults;
+    return answer;
+  }
+  type Options = Parameters<typeof client.send>[2] & object;
+
+  const person = { email: 'ada@example.org', password: 'correct horse battery' };
+  const body = { ...person, name: 'Ada' };
+  const registered = await ask('POST', '/v1/accounts', { body });
+  for (const options of [{ body }, { body: {} }, { body, headers: { 'content-type': 'text/plain' } }]) {
+    await ask('POST', '/v1/accounts', options);
+  }
+  const session = await ask('POST', '/v1/sessions', { body: person });
+  await ask('POST', '/v1/sessions', { body: { ...person, password: 'wrong' } });
+  const token = String(session.body.accessToken);
+  const { refreshToken } = session.body;
+  await ask('POST', '/v1/sessions/refresh', { body: { refreshToken } });
+  await ask('POST', '/v1/sessions/refresh', { body: { refreshToken: 'x' } });
+  await ask('GET', '/v1/sessions/current', { token }, '/v1/sessions/{id}');
+  await ask('GET', '/v1/sessions/other', { token }, '/v1/sessions/{id}');
+
+  const position = String(registered.headers.get('position'));
+  await ask('GET', '/v1/accounts/me', {});
+  for (const headers of [
+    { 'consistent-with': position, prefer: 'wait=30' },
+    { 'if-none-match': '"1"' },
+    { 'consistent-with': 'x' },
+    { 'consistent-with': '999.1.1' },
+    { 'consistent-with': `${position}0000`, prefer: 'wait=0' },
+  ]) {
+    await ask('GET', '/v1/accounts/me', { token, headers });
+  }
+
+  const asks = { token, headers: { 'idempotency-key': '"once"' } };
+  const wanted = { dataset: 'events', format: 'csv' };
+  const asked = await ask('POST', '/v1/exports', { ...asks, body: wanted });
+  await ask('POST', '/v1/exports', { ...asks, body: wanted });
+  await ask('POST', '/v1/exports', { ...asks, body: { ...wanted, format: 'ndjson' } });
+  await ask('POST', '/v1/exports', { token, body: {} });
+  await ask('POST', '/v1/exports', { body: wanted });
+  const id = String(asked.body.id);
+  const own = { token, headers: { 'consistent-with': String(asked.headers.get('position')) } };
+  await ask('GET', `/v1/exports/${id}`, own, '/v1/exports/{id}');
+  await ask('GET', '/v1/exports/other', own, '/v1/exports/{id}');
+  await ask('GET', `/v1/exports/${id}/progress`, own, '/v1/exports/{id}/progress');
+  await client.finishedExport(id, token);
+  await ask('GET', `/v1/exports/${id}`, own, '/v1/exports/{id}');
+  await ask('GET', '/v1/exports/other/progress', own, '/v1/exports/{id}/progress');
+  await ask('GET', '/v1/exports/other/download', own, '/v1/exports/{id}/download');
+  const link = await ask('GET', `/v1/exports/${id}/download`, own, '/v1/exports/{id}/download');
+  const url = String(link.body.url);
+  for (const range of ['', 'bytes=0-1', 'bytes=99999-']) {
+    await ask('GET', url, range ? { headers: { range } } : {}, '/v1/blobs/{key}');
+  }
+  await ask('GET', `${url}x`, {}, '/v1/blobs/{key}');
+  await ask('GET', `/v1/jobs/${asked.body.jobId}`, own, '/v1/jobs/{id}');
+  await ask('GET', '/v1/jobs/other', own, '/v1/jobs/{id}');
+  for (const query of ['?limit=1', '?limit=0']) await ask('GET', `/v1/jobs${query}`, own, '/v1/jobs');
+
+  await ask('POST', '/v1/stream-tickets', { token, body: { path: `/v1/exports/${id}/progress` } });
+  await ask('POST', '/v1/stream-tickets', { token, body: {} });
+  for (const path of ['/livez', '/readyz', '/.well-known/jwks.json', '/openapi.json', '/asyncapi.json']) {
+    await ask('GET', path);
+  }
+  for (const code of ['not_found', 'nothing']) await ask('GET', `/problems/${code}`, {}, '/problems/{code}');
+  for (let times = 0; times < 2; times++) {
+    await ask('DELETE', '/v1/sessions/current', { token }, '/v1/sessions/{id}');
+  }
+  expect(found).toEqual({});
+});
