@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis';
-import { runScript } from '../eventstore/connections.ts';
+import { type Connection, runScript } from '../eventstore/connections.ts';
 import type { PartitionKeys } from '../eventstore/partitions.ts';
+import { StoreUnavailableError } from '../eventstore/types.ts';
 import { type KeptLease, LEASE_MS, type LeaseKeeper, monotonicMs } from './lease-keeper.ts';
 import { readScript } from './scripts.ts';
 
@@ -16,6 +17,8 @@ export type Share = { readonly group: string; readonly partition: number };
 /** The right to act for a group in a partition. It is for liveness; safety is its fencing token. */
 export type Lease = Share & {
   readonly token: number;
+  /** Run id of the server that it was taken at: its token is good for what is read there, and nowhere else. */
+  readonly runId: string;
   /** Aborted once the lease is lost; not by `release`. */
   readonly lost: AbortSignal;
   /** Whether it can be relied on right now: ask before each step. */
@@ -33,18 +36,19 @@ export type Leases = {
 
 /**
  * @param deps.owner `<instanceId>#<nonce>`
- * @param deps.mintTokens takes n values of the Postgres sequence `fencing_tokens`
+ * @param deps.mintTokens takes n values of the Postgres sequence `fencing_tokens`, if the ledger trusts the server
  */
 export function createLeases(deps: {
-  readonly redis: Redis;
+  readonly connection: Connection;
   readonly keeper: LeaseKeeper;
   readonly owner: string;
   readonly keys: readonly PartitionKeys[];
-  readonly mintTokens: (count: number) => Promise<number[]>;
+  readonly mintTokens: (count: number, runId: string) => Promise<number[]>;
   readonly leaseMs?: number;
   readonly marginMs?: number;
 }): Leases {
-  const { redis, keeper, owner } = deps;
+  const { connection, keeper, owner } = deps;
+  const { redis } = connection;
   const leaseMs = deps.leaseMs ?? LEASE_MS;
   const keyOf = ({ group, partition }: Share) => {
     const keys = deps.keys[partition];
@@ -52,25 +56,34 @@ export function createLeases(deps: {
     return keys.lease(group);
   };
 
-  async function take(share: Share, token: number): Promise<Lease | undefined> {
+  async function take(share: Share, token: number, runId: string): Promise<Lease | undefined> {
     const key = keyOf(share);
     const asked = monotonicMs();
+    const giveBack = async () => {
+      await runScript(redis, releaseScript, [key], ['token', token]).catch(() => {});
+    };
     const reply = await runScript(redis, acquireScript, [key], [owner, token, leaseMs]);
     if (reply !== 1) return undefined;
-    return holdLease(share, token, keeper.keep(key, token, asked), deps.marginMs ?? MARGIN_MS, async () => {
-      await runScript(redis, releaseScript, [key], ['token', token]).catch(() => {});
-    });
+    if (connection.runId() !== runId) {
+      // Taken at another server than the one that the token is for.
+      await giveBack();
+      return undefined;
+    }
+    const kept = keeper.keep(key, token, asked);
+    return holdLease({ ...share, token, runId }, kept, deps.marginMs ?? MARGIN_MS, giveBack);
   }
 
   return {
     async acquire(wanted) {
       const free = await whatIsFree(redis, owner, wanted, keyOf);
       if (free.length === 0) return [];
-      const tokens = await deps.mintTokens(free.length);
+      const runId = connection.runId();
+      if (runId === undefined) throw new StoreUnavailableError('Redis is not reachable');
+      const tokens = await deps.mintTokens(free.length, runId);
       const taken = await Promise.allSettled(
         free.map(async (share, index) => {
           const token = tokens[index];
-          return token === undefined ? undefined : take(share, token);
+          return token === undefined ? undefined : take(share, token, runId);
         }),
       );
       const leases = taken.flatMap((each) => (each.status === 'fulfilled' ? (each.value ?? []) : []));
@@ -104,8 +117,7 @@ async function whatIsFree(
 }
 
 function holdLease(
-  share: Share,
-  token: number,
+  lease: Share & Pick<Lease, 'token' | 'runId'>,
   kept: KeptLease,
   marginMs: number,
   giveBack: () => Promise<void>,
@@ -123,12 +135,11 @@ function holdLease(
       return;
     }
     kept.forget();
-    lost.abort(new LeaseLostError(share));
+    lost.abort(new LeaseLostError(lease));
   };
   look();
   return {
-    ...share,
-    token,
+    ...lease,
     lost: lost.signal,
     held: () => !released && !lost.signal.aborted && left() > 0,
     async release() {

@@ -2,7 +2,7 @@ import type { RawEvent } from '../domain/event.ts';
 import type { Connection } from '../eventstore/connections.ts';
 import { LogGapError, parseLogEntries } from '../eventstore/log.ts';
 import type { PartitionKeys } from '../eventstore/partitions.ts';
-import type { Checkpoint } from '../eventstore/types.ts';
+import { type Checkpoint, StoreUnavailableError } from '../eventstore/types.ts';
 
 /** How long a read at the tail blocks. Its connection's socket timeout must lie above it. */
 export const TAIL_BLOCK_MS = 5_000;
@@ -17,10 +17,11 @@ export type Batch = { readonly run: string; readonly events: readonly RawEvent[]
 /** One partition's log, as the ordered groups of this process read it. */
 export type PartitionLog = {
   /**
-   * The events right after `from`, at most `limit`. At the tail it waits, for a few seconds at most.
-   * Undefined: none yet. Throws `LogForkError`, `LogGapError` (missing in log *and* ledger), or what a connection throws.
+   * The events right after `from`, at most `limit`, as the server of that run id has them. At the tail it waits,
+   * for a few seconds at most. Undefined: none yet. Throws `LogForkError`, `LogGapError` (missing in log *and*
+   * ledger), or what a connection throws; `StoreUnavailableError` also while one speaks to another server.
    */
-  next(from: Checkpoint, limit: number): Promise<Batch | undefined>;
+  next(from: Checkpoint, limit: number, runId: string): Promise<Batch | undefined>;
   /** False after a reconnect: what was read before it may be lost on the server, and must not be applied. */
   isCurrent(batch: Batch): boolean;
   close(): void;
@@ -122,8 +123,9 @@ export function openPartitionLog(deps: {
   }
 
   return {
-    async next(from, limit) {
+    async next(from, limit, runId) {
       for (;;) {
+        await Promise.all([speaksTo(runId, blocking), speaksTo(runId, reader)]);
         dropIfStale();
         const buffered = fromBuffer(from, limit);
         if (run && buffered.length > 0) return { run, events: buffered };
@@ -151,6 +153,18 @@ export function openPartitionLog(deps: {
     isCurrent: ({ run: read }) => read === blocking.runId() && read === reader.runId(),
     close: () => blocking.close(),
   };
+}
+
+/**
+ * Throws unless the connection's server is the one meant. One that was left behind at another (a master that has
+ * become a replica keeps its readers) is made to come after.
+ */
+async function speaksTo(runId: string, connection: Connection): Promise<void> {
+  if ((await connection.whenReady(READY_WITHIN_MS)) === runId) return;
+  connection.reconnect();
+  throw new StoreUnavailableError(
+    'the log was about to be read from another server than the lease was taken at',
+  );
 }
 
 function assertSame(from: Checkpoint, event: RawEvent | undefined): void {

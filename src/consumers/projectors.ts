@@ -33,7 +33,9 @@ export async function startProjectors(deps: ProjectorDeps): Promise<RunningRole>
     });
   });
   const role = await startRole(deps, 'projectors', (hints) =>
-    deps.groups.map((group) => orderedReader({ logOf, standings, hints, logger, metrics }, group)),
+    deps.groups.map((group) =>
+      orderedReader({ logOf, server: store.writer.runId, standings, hints, logger, metrics }, group),
+    ),
   );
   const lag = measureLag({ store, standings, metrics, logger });
   const trimmer = startTrimmer({

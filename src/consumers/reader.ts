@@ -25,6 +25,8 @@ export type Standing = { readonly group: string; readonly partition: number; che
 export type ReaderDeps = {
   /** The partition's shared log; `release` when the reader has ended. */
   readonly logOf: (partition: number) => { readonly value: PartitionLog; readonly release: () => void };
+  /** Run id of the server that leases are taken at now; undefined: it is away. */
+  readonly server: () => string | undefined;
   readonly standings: Set<Standing>;
   readonly hints: Hints;
   readonly logger: Logger;
@@ -63,6 +65,8 @@ async function read(
   try {
     while (!signal.aborted && lease.held()) {
       try {
+        // The lease's token was given for another server than the one that is there now.
+        if ((deps.server() ?? lease.runId) !== lease.runId) return { kind: 'lost' };
         if (!standing) {
           const checkpoint = await group.open(partition, token);
           if (shown) deps.standings.delete(shown);
@@ -71,9 +75,9 @@ async function read(
         }
         // After a failure less at once: a batch that is too large for Postgres' time limits would fail for ever.
         const limit = Math.max(1, Math.floor(BATCH_EVENTS / 2 ** failures));
-        const batch = await untilAborted(log.next(standing.checkpoint, limit), signal);
+        const batch = await untilAborted(log.next(standing.checkpoint, limit, lease.runId), signal);
         if (!batch || signal.aborted || !lease.held()) continue;
-        if (log.isCurrent(batch)) {
+        if (batch.run === lease.runId && log.isCurrent(batch)) {
           standing.checkpoint = await applyBatch(deps, group, standing.checkpoint, batch, token);
           failures = 0;
         } else await pause(RECONNECTING_MS, signal);

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import type { Redis } from 'ioredis';
-import { type Kysely, sql } from 'kysely';
+import type { Kysely } from 'kysely';
 import type { Connection } from '../eventstore/connections.ts';
+import { mintTokens } from '../eventstore/installation.ts';
 import type { OpenEventStore } from '../eventstore/store.ts';
 import type { LedgerTables } from '../eventstore/tables.ts';
 import type { Logger } from '../telemetry/logging.ts';
@@ -65,11 +66,11 @@ export async function startRole(
   );
   const keeper = createLeaseKeeper(redis);
   const leases = createLeases({
-    redis,
+    connection: store.writer,
     keeper,
     owner: member,
     keys: store.keys,
-    mintTokens: (count) => mintTokens(deps.db, count),
+    mintTokens: (count, runId) => mintTokens(deps.db, count, runId),
   });
   const groups = groupsOf(hints, member);
   const shares = groups.flatMap(({ name }) =>
@@ -105,11 +106,4 @@ export async function startRole(
       hints.close();
     },
   };
-}
-
-/** Fencing tokens come from Postgres: a counter in Redis can go back in a failover. */
-async function mintTokens(db: Kysely<LedgerTables>, count: number): Promise<number[]> {
-  const { rows } = await sql<{ token: number }>`
-    SELECT nextval('fencing_tokens') AS token FROM generate_series(1, ${count})`.execute(db);
-  return rows.map(({ token }) => token);
 }

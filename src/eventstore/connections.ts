@@ -22,6 +22,8 @@ export type Connection = {
   whenReady(timeoutMs: number): Promise<string>;
   /** Calls back each time the server at the other end is known anew: after every connect. */
   onReady(listener: (runId: string) => void): void;
+  /** Connects anew, where the name leads to now: what has no reply yet is rejected. */
+  reconnect(): void;
   /** Ends the connection; what has no reply yet is rejected. */
   close(): void;
 };
@@ -143,6 +145,7 @@ function connect(options: ConnectionOptions, settings: Settings): Connection {
       });
     },
     onReady: (listener) => void listeners.push(listener),
+    reconnect: () => redis.disconnect(true),
     close: () => redis.disconnect(),
   };
 }

@@ -1,6 +1,6 @@
 import type { Kysely } from 'kysely';
 import type { Connection } from './connections.ts';
-import { type Installation, readInstallation } from './installation.ts';
+import { type Installation, openEpochs, readInstallation } from './installation.ts';
 import { type Meta, readMetas } from './meta.ts';
 import type { PartitionKeys } from './partitions.ts';
 import { brokenMeta, reconcile } from './reconcile.ts';
@@ -42,6 +42,7 @@ export function createFence({ connection, db, prefix, keys, intervalMs = 1_000 }
   let agreed: string | undefined;
   let compareAfter = 0;
   let looking: Promise<void> | undefined;
+  let asking = false;
 
   const shut = (reason: string) => {
     open = [];
@@ -83,6 +84,22 @@ export function createFence({ connection, db, prefix, keys, intervalMs = 1_000 }
     }
   }
 
+  /**
+   * Whether Postgres still names this server: who goes on speaking to one that was replaced hears of it nowhere
+   * else. With Postgres away nothing changes.
+   */
+  async function lookWhoIsTrusted(): Promise<void> {
+    const server = agreed;
+    if (server === undefined) return;
+    const epochs = await openEpochs(db);
+    if (agreed !== server) return;
+    const same = ({ epoch }: Trusted, partition: number) =>
+      epochs.get(partition)?.epoch === epoch && epochs.get(partition)?.runId === server;
+    if (open.every(same)) return;
+    agreed = undefined;
+    await refresh();
+  }
+
   const refresh = () => {
     looking ??= look().finally(() => {
       looking = undefined;
@@ -97,7 +114,17 @@ export function createFence({ connection, db, prefix, keys, intervalMs = 1_000 }
     }
     void refresh();
   });
-  const timer = setInterval(() => void refresh(), intervalMs);
+  const timer = setInterval(() => {
+    void refresh();
+    if (asking) return;
+    asking = true;
+    // Beside it, as commits that ask for a new look must not wait for Postgres.
+    lookWhoIsTrusted()
+      .catch(() => {})
+      .finally(() => {
+        asking = false;
+      });
+  }, intervalMs);
   timer.unref();
 
   return {

@@ -84,6 +84,54 @@ export async function ensureInstallation(
   });
 }
 
+/** The epoch that each partition is in, and the server that it began with. */
+export async function openEpochs(
+  db: Kysely<LedgerTables>,
+): Promise<Map<number, { readonly epoch: number; readonly runId: string }>> {
+  const rows = await db
+    .selectFrom('epochs')
+    .select(['partition', 'epoch', 'run_id'])
+    .where('last_seq', 'is', null)
+    .execute();
+  return new Map(rows.map(({ partition, epoch, run_id }) => [partition, { epoch, runId: run_id }]));
+}
+
+/**
+ * Takes values of the sequence `fencing_tokens`, for who acts through one server: a counter in Redis could go back
+ * in a failover. Throws while the open epochs are another server's: what is read from this one may be history that
+ * the ledger will never have. The lock makes sure that `takeOver` draws higher tokens than any that it lets pass.
+ */
+export async function mintTokens(db: Kysely<LedgerTables>, count: number, runId: string): Promise<number[]> {
+  const { rows } = await sql<{ token: number }>`
+    WITH servers AS MATERIALIZED (SELECT run_id FROM epochs WHERE last_seq IS NULL FOR SHARE)
+    SELECT nextval('fencing_tokens') AS token FROM generate_series(1, ${count}::int)
+    WHERE NOT EXISTS (SELECT FROM servers WHERE run_id <> ${runId})`.execute(db);
+  if (rows.length < count) throw new Error('Redis is not the server that the ledger trusts, or not yet');
+  return rows.map(({ token }) => token);
+}
+
+/**
+ * Makes the open epochs of these partitions the server's own, and fences whoever reads from another one: first no
+ * more tokens for those, then tokens above all that they have.
+ */
+export async function takeOver(
+  db: Kysely<LedgerTables>,
+  partitions: readonly number[],
+  runId: string,
+): Promise<void> {
+  await db
+    .updateTable('epochs')
+    .set({ run_id: runId })
+    .where('partition', 'in', partitions)
+    .where('last_seq', 'is', null)
+    .execute();
+  await db
+    .updateTable('checkpoints')
+    .set({ token: sql`nextval('fencing_tokens')` })
+    .where('partition', 'in', partitions)
+    .execute();
+}
+
 function isUnused(meta: Meta, { storeId }: Installation): boolean {
   return meta.store === storeId && meta.seq === 0;
 }

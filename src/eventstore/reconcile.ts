@@ -1,7 +1,14 @@
-import { type Kysely, sql } from 'kysely';
+import type { Kysely } from 'kysely';
 import { compareWithLedger } from './compare.ts';
 import type { Connection } from './connections.ts';
-import { alone, type Installation, openEpoch, readInstallation } from './installation.ts';
+import {
+  alone,
+  type Installation,
+  openEpoch,
+  openEpochs,
+  readInstallation,
+  takeOver,
+} from './installation.ts';
 import { type Meta, readMetas, writeMeta } from './meta.ts';
 import type { PartitionKeys } from './partitions.ts';
 import type { LedgerTables } from './tables.ts';
@@ -10,6 +17,9 @@ import type { LedgerTables } from './tables.ts';
  * After a start, or a reconnect to a server with another run id: makes sure that Redis and the ledger agree, and
  * only then lets the partitions trust the server and begin a new epoch of positions. One process at a time; the
  * others find it done.
+ *
+ * Who is the server is for Postgres to say, by the open epoch of each partition: one that trusts itself in an older
+ * epoch was replaced, and does not know it.
  * @returns why commits must stay stopped; undefined: they may go on
  */
 export async function reconcile(
@@ -26,20 +36,56 @@ export async function reconcile(
     const metas = await readMetas(connection.redis, keys);
     const broken = brokenMeta(metas, installation);
     if (broken !== undefined) return broken;
-    const changed = keys.filter(({ partition }) => metas[partition]?.run !== runId);
-    if (changed.length > 0) {
-      // A reader may still hold events that the restart lost: it must fail before the comparison, not after.
-      await raiseTokens(pg, changed);
-      await deleteLeases(connection, prefix, changed);
-    }
+    const epochs = await openEpochs(pg);
+    const replaced = metas.findIndex((meta, partition) => wasReplaced(meta, epochs.get(partition), runId));
+    if (replaced >= 0) return replacedMessage(replaced, runId, epochs.get(replaced)?.runId);
+    // Before anything is touched: a process that was led to the wrong Redis must not stop the others.
     const problem = await compareWithLedger(pg, connection.redis, keys);
     if (problem !== undefined) return problem;
+    const changed = keys.filter(({ partition: p }) => !isTrusted(metas[p], epochs.get(p), runId));
+    if (changed.length === 0) return undefined;
+
+    await stopCommits(connection, changed, metas, runId);
+    const partitions = changed.map(({ partition }) => partition);
+    await takeOver(pg, partitions, runId);
+    await deleteLeases(connection, prefix, changed);
+    // Once more: until then a reader may have applied what it still held, and this server lost.
+    const since = await compareWithLedger(pg, connection.redis, keys);
+    if (since !== undefined) return since;
+    const now = await readMetas(connection.redis, keys);
     for (const each of changed) {
-      const meta = metas[each.partition];
+      const meta = now[each.partition];
       if (meta) await adopt(pg, connection, each, meta, runId);
     }
     return undefined;
   });
+}
+
+type Epoch = { readonly epoch: number; readonly runId: string };
+
+function isTrusted(meta: Meta | undefined, open: Epoch | undefined, runId: string): boolean {
+  return meta?.run === runId && open?.runId === runId && open.epoch === meta.epoch;
+}
+
+function wasReplaced(meta: Meta | undefined, open: Epoch | undefined, runId: string): boolean {
+  return meta?.run === runId && open !== undefined && open.runId !== runId && open.epoch > meta.epoch;
+}
+
+function replacedMessage(partition: number, runId: string, by: string | undefined): string {
+  return `Another Redis server (run ${by}) has taken over partition ${partition} since this one (run ${runId}) was trusted: this process speaks to one that was replaced, say in a failover. Commits stay stopped here: lead REDIS_URL to the new one.`;
+}
+
+/** Where this server is trusted already, but not as Postgres says: nothing may be appended while the epoch ends. */
+async function stopCommits(
+  connection: Connection,
+  changed: readonly PartitionKeys[],
+  metas: readonly (Meta | undefined)[],
+  runId: string,
+): Promise<void> {
+  for (const keys of changed) {
+    const meta = metas[keys.partition];
+    if (meta?.run === runId) await writeMeta(connection, keys, meta, { ...meta, run: '' });
+  }
 }
 
 /** What is wrong with what Redis says of itself; undefined: nothing. The run id is not looked at. */
@@ -56,18 +102,6 @@ export function brokenMeta(
     }
   }
   return undefined;
-}
-
-async function raiseTokens(db: Kysely<LedgerTables>, changed: readonly PartitionKeys[]): Promise<void> {
-  await db
-    .updateTable('checkpoints')
-    .set({ token: sql`nextval('fencing_tokens')` })
-    .where(
-      'partition',
-      'in',
-      changed.map(({ partition }) => partition),
-    )
-    .execute();
 }
 
 /** By scan: no list of groups could be out of date, and a restart is rare. */

@@ -64,6 +64,10 @@ export async function createEventStore(options: EventStoreOptions): Promise<Open
   const patience = replyWithinMs === undefined ? {} : { replyWithinMs };
   const writer = connectWriter({ url, name: `${name}-writer`, scripts, onError, ...patience });
   const reader = connectReader({ url, name: `${name}-reader`, onError, ...patience });
+  // One that was left behind at a server that has been replaced would go on reading there.
+  writer.onReady((runId) => {
+    if (reader.runId() !== undefined && reader.runId() !== runId) reader.reconnect();
+  });
   const closing: (() => void)[] = [writer.close, reader.close];
   const close = () => {
     for (const each of closing) each();

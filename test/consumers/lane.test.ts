@@ -11,6 +11,7 @@ const lease: Lease = {
   group: 'lane:default',
   partition: 0,
   token: 7,
+  runId: 'r',
   lost: new AbortController().signal,
   held: () => true,
   release: async () => {},

@@ -28,7 +28,7 @@ async function leasesOf(
     connection.close();
   });
   const keys = createKeys(world.prefix, 2);
-  const leases = createLeases({ redis: connection.redis, keeper, owner, keys, mintTokens, ...timing });
+  const leases = createLeases({ connection, keeper, owner, keys, mintTokens, ...timing });
   return { ...leases, connection, keeper, key: keys[0]?.lease('ledger') ?? '' };
 }
 

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, test } from 'vitest';
 import { startRedis } from '../../deploy/local/servers.mjs';
 import { openPartitionLog, TAIL_BLOCK_MS } from '../../src/consumers/partition-log.ts';
 import { openWaker, WAKE_BLOCK_MS } from '../../src/consumers/waker.ts';
@@ -34,7 +34,8 @@ async function setUp() {
     await Promise.all([writer, reader, blocking].map((each) => each.whenReady(5_000)));
   };
   const append = (seq: number) => appendTo(writer.redis, keys, seq);
-  return { keys, writer, blocking, log, restart, append };
+  const next = (from: Checkpoint, limit: number) => log.next(from, limit, writer.runId() ?? 'away');
+  return { keys, writer, blocking, log, next, restart, append };
 }
 
 async function appendTo(
@@ -52,30 +53,40 @@ async function appendTo(
 
 describe('A partition’s log', () => {
   it('wakes all groups at the tail with one read, and serves who is behind', async () => {
-    const { log, append, writer } = await setUp();
+    const { next, append, writer } = await setUp();
     await append(1);
     const at1: Checkpoint = { epoch: 1, seq: 1, eventId: 'e1' as never };
-    const waiting = [log.next(at1, 10), log.next(at1, 10)];
+    const waiting = [next(at1, 10), next(at1, 10)];
     await until(async () => expect(await writer.redis.client('LIST')).toMatch(/cmd=xread/));
     await append(2);
     for (const batch of await Promise.all(waiting)) expect(batch?.events.map(({ seq }) => seq)).toEqual([2]);
     expect(await writer.redis.info('commandstats')).toMatch(/^cmdstat_xread:calls=1,/m);
-    expect((await log.next(START, 10))?.events.map(({ seq }) => seq)).toEqual([1, 2]);
-    expect((await log.next(START, 1))?.events.map(({ seq }) => seq)).toEqual([1]);
+    expect((await next(START, 10))?.events.map(({ seq }) => seq)).toEqual([1, 2]);
+    expect((await next(START, 1))?.events.map(({ seq }) => seq)).toEqual([1]);
   });
 
   it('disowns a batch that was read before Redis was restarted', async () => {
-    const { log, append, restart } = await setUp();
+    const { log, next, append, restart } = await setUp();
     await append(1);
-    const before = await log.next(START, 10);
+    const before = await next(START, 10);
     if (!before) throw new Error('no batch');
     expect(log.isCurrent(before)).toBe(true);
     await restart();
     expect(log.isCurrent(before)).toBe(false);
-    const after = await log.next(START, 10);
+    const after = await next(START, 10);
     expect(after?.events).toEqual(before.events);
     expect(after && log.isCurrent(after)).toBe(true);
   });
+});
+
+test('A log is not read from another server than the lease was taken at; connections that were left behind come after', async () => {
+  const { log, next, append, blocking } = await setUp();
+  await append(1);
+  await next(START, 10);
+  const reconnected = new Promise((resolve) => blocking.onReady(resolve));
+  await expect(log.next(START, 10, 'another run')).rejects.toThrow(/another server/);
+  await reconnected;
+  expect((await next(START, 10))?.events.map(({ seq }) => seq)).toEqual([1]);
 });
 
 describe('A waker', () => {

@@ -1,9 +1,12 @@
 import { sql } from 'kysely';
 import { expect, onTestFinished, test, vi } from 'vitest';
-import { openCheckpoint } from '../../src/eventstore/checkpoints.ts';
+import { LEDGER_GROUP, openCheckpoint } from '../../src/eventstore/checkpoints.ts';
+import { connectSubscriber } from '../../src/eventstore/connections.ts';
+import { openEpoch } from '../../src/eventstore/installation.ts';
 import { readLogAfter } from '../../src/eventstore/log.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { OutcomeUnknownError, StoreFencedError, StoreUnavailableError } from '../../src/eventstore/types.ts';
+import { createCheckpointWaits } from '../../src/eventstore/waits.ts';
 import { copyToLedger } from '../support/ledger.ts';
 import { ownRedis } from '../support/own-redis.ts';
 import { append, atVersion, countFold, minted, newStream, openStore } from '../support/store.ts';
@@ -86,7 +89,7 @@ test('after a restart one process reconciles: older owners are fenced, leases ar
   await redis.stop();
   await stopped(store, /not reachable/);
   await redis.start();
-  await Promise.all([open(store), open(second)]);
+  await Promise.all([open(store), open(second), store.reader.whenReady(5_000)]);
 
   expect(await store.reader.redis.exists(lease)).toBe(0);
   const checkpoints = await world.db
@@ -204,6 +207,60 @@ test('Postgres was restored from an older state: its head lies below what the lo
     .execute();
   const later = await another();
   expect(later.fencedBecause()).toMatch(/ends at event 2 of partition 0.*begins at 5: Postgres was restored/);
+});
+
+test('Postgres was restored to before the last restart of Redis: positions of the epoch that it does not know are no dead end', async () => {
+  const { redis, world, store } = await begin();
+  await one(store);
+  await copyToLedger(world, store, 0);
+  await redis.stop();
+  await redis.start();
+  await stopped(store, /./);
+  await Promise.all([open(store), store.reader.whenReady(5_000)]);
+  await world.db.deleteFrom('epochs').where('epoch', '=', 2).execute();
+  await world.db.updateTable('epochs').set({ last_seq: null }).execute();
+  const [keys] = store.keys;
+  await vi.waitFor(
+    async () => expect(await store.reader.redis.hget(keys?.meta ?? '', 'epoch')).toBe('3'),
+    5_000,
+  );
+  await open(store);
+
+  const subscriber = connectSubscriber({ url: world.redisUrl, name: 'waits' });
+  const waits = createCheckpointWaits({ subscriber, db: world.db, prefix: world.prefix });
+  onTestFinished(() => {
+    waits.close();
+    subscriber.disconnect();
+  });
+  const outcome = await one(store);
+  if (outcome.kind !== 'committed') throw new Error(outcome.kind);
+  await copyToLedger(world, store, 0);
+  const { position } = outcome;
+  expect(await waits.waitFor({ group: LEDGER_GROUP, position, timeoutMs: 2_000 })).toBe('reached');
+});
+
+test('the process that reconciles dies between Postgres and Redis: the next one begins the epoch anew', async () => {
+  const { redis, world, store, open: another } = await begin();
+  await one(store);
+  await store.close();
+  await redis.stop();
+  await redis.start();
+  // What it did last: the epoch is open in Postgres, and Redis does not know of it.
+  await world.db.transaction().execute((trx) => openEpoch(trx, 0, { after: 1, lastSeq: 1, runId: 'x' }));
+  const next = await another();
+  await open(next);
+  expect(await one(next)).toMatchObject({ kind: 'committed', position: { epoch: 3, seq: 2 } });
+  const epochs = await world.db
+    .selectFrom('epochs')
+    .select(['epoch', 'last_seq'])
+    .where('partition', '=', 0)
+    .orderBy('epoch')
+    .execute();
+  expect(epochs).toEqual([
+    { epoch: 1, last_seq: 1 },
+    { epoch: 2, last_seq: 1 },
+    { epoch: 3, last_seq: null },
+  ]);
 });
 
 test('Postgres is away when Redis comes back: commits stay stopped until the two can be compared', async () => {

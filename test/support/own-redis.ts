@@ -1,6 +1,7 @@
 import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Redis } from 'ioredis';
 import { onTestFinished } from 'vitest';
 import { startRedis } from '../../deploy/local/servers.mjs';
 
@@ -15,6 +16,8 @@ export type OwnRedis = {
   /** Stops it where it stands, connections open, until `resume`. */
   pause(): void;
   resume(): void;
+  /** Sends one command. */
+  command(name: string, ...args: string[]): Promise<void>;
   /** Copies its append-only file; call while it is idle. */
   saveAof(name: string): Promise<void>;
   /** Puts a copy in its place; call while it is stopped. */
@@ -42,6 +45,10 @@ export async function ownRedis(extra: readonly string[] = []): Promise<OwnRedis>
     },
     pause: () => void process.kill(server.pid, 'SIGSTOP'),
     resume: () => void process.kill(server.pid, 'SIGCONT'),
+    async command(name, ...args) {
+      const redis = new Redis(url);
+      await redis.call(name, ...args).finally(() => redis.disconnect());
+    },
     saveAof: (name) => cp(aof, join(root, name), { recursive: true }),
     async restoreAof(name) {
       await rm(aof, { recursive: true });
