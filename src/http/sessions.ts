@@ -22,11 +22,11 @@ export const LOGIN_ADDRESS_LIMIT: LimitPolicy = {
   capacity: 60,
   refillPerSecond: 1,
 };
-/** Guesses at one account from one address. */
+/** Guesses at one account from one address; also how many of its log-ins may be under way at once. */
 export const LOGIN_ACCOUNT_LIMIT: LimitPolicy = {
   kind: 'window',
   name: 'account-logins',
-  limit: 20,
+  limit: 30,
   windowSeconds: 900,
 };
 

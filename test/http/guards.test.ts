@@ -66,7 +66,7 @@ describe('limits', () => {
     expect(taken[0]?.[1]).toBe('127.0.0.1');
     expect(taken[1]?.[1]).toBe(taken[3]?.[1]);
     expect(response.headers).toMatchObject({
-      'ratelimit-policy': '"logins";q=60;w=60, "account-logins";q=20;w=900',
+      'ratelimit-policy': '"logins";q=60;w=60, "account-logins";q=30;w=900',
       ratelimit: '"logins";r=7;t=3, "account-logins";r=7;t=3',
     });
   });
