@@ -1,6 +1,7 @@
 import { Kysely, PostgresDialect } from 'kysely';
 import pg from 'pg';
 import { namePrepared } from './prepared.ts';
+import { surviveBreaks } from './silence.ts';
 
 export type DatabaseOptions = {
   /** `postgres://…`; its query parameters may not name what is named here. */
@@ -21,6 +22,8 @@ export type DatabaseOptions = {
   readonly onError?: (error: Error) => void;
 };
 
+/** How much later than its time limit a statement's answer may come before its connection is given up. */
+const ANSWER_MARGIN_MS = 5_000;
 const INT8 = 20;
 const INT8_ARRAY = 1016;
 
@@ -37,11 +40,12 @@ export function openDatabase<Tables>(options: DatabaseOptions): Kysely<Tables> {
 
 /** The pool that `openDatabase` wraps, for what needs pg itself (COPY, a cursor). */
 export function openPool(options: DatabaseOptions): pg.Pool {
+  const statementTimeoutMs = options.statementTimeoutMs ?? 15_000;
   const pool = new pg.Pool({
     connectionString: withoutPoolOptions(options.url),
     max: options.max,
     application_name: options.applicationName,
-    statement_timeout: options.statementTimeoutMs ?? 15_000,
+    statement_timeout: statementTimeoutMs,
     lock_timeout: options.lockTimeoutMs ?? 5_000,
     idle_in_transaction_session_timeout: options.idleInTransactionTimeoutMs ?? 15_000,
     connectionTimeoutMillis: options.connectTimeoutMs ?? 5_000,
@@ -50,6 +54,7 @@ export function openPool(options: DatabaseOptions): pg.Pool {
   });
   pool.on('error', options.onError ?? (() => {}));
   namePrepared(pool);
+  surviveBreaks(pool, statementTimeoutMs > 0 ? statementTimeoutMs + ANSWER_MARGIN_MS : undefined);
   return pool;
 }
 

@@ -23,7 +23,7 @@ export function namePrepared(pool: pg.Pool): void {
     const query = client.query.bind(client);
     const value = (first: unknown, ...rest: unknown[]) =>
       Reflect.apply(query, undefined, named(names, first, rest));
-    Object.defineProperty(client, 'query', { value });
+    Object.defineProperty(client, 'query', { value, configurable: true });
   });
 }
 

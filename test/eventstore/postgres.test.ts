@@ -1,6 +1,6 @@
 import { sql } from 'kysely';
 import pg from 'pg';
-import { expect, onTestFinished, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { openDatabase } from '../../src/eventstore/postgres.ts';
 import { createWorld } from '../support/world.ts';
 
@@ -50,4 +50,31 @@ test('a statement, a wait for a lock and an idle transaction all have an end', a
     { name: 'lock_timeout', setting: '5000' },
     { name: 'statement_timeout', setting: '15000' },
   ]);
+});
+
+// Without a listener the connection's `error` would end the process: the run then fails with an unhandled error.
+test('a connection that Postgres ends in the middle of a query, or of a transaction, fails that and nothing else', async () => {
+  const { db, world } = await open(2);
+  const pid = async () =>
+    (await sql<{ pid: number }>`SELECT pg_backend_pid() AS pid`.execute(db)).rows[0]?.pid;
+  const end = () =>
+    sql`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+      WHERE datname = current_database() AND application_name = 'as-large-as-said'`.execute(world.db);
+  let failure: unknown;
+  const sleeping = sql`SELECT pg_sleep(20)`.execute(db).catch((error: unknown) => {
+    failure = error;
+  });
+  await vi.waitFor(async () => {
+    await end();
+    expect(failure).toBeInstanceOf(Error);
+  });
+  await sleeping;
+  const idle = db.transaction().execute(async (trx) => {
+    await sql`SELECT 1`.execute(trx);
+    await end();
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    await sql`SELECT 1`.execute(trx);
+  });
+  await expect(idle).rejects.toThrow();
+  expect(await pid()).toBeGreaterThan(0);
 });

@@ -18,6 +18,8 @@ export type Proxy = {
   accept(): void;
   /** Requests still arrive, answers are swallowed and the connections stay open: a half-open network. */
   swallowAnswers(): void;
+  /** Resolves when an answer was swallowed. */
+  swallowed(): Promise<void>;
   /** Answers come so many milliseconds later. */
   delay(ms: number): void;
 };
@@ -31,6 +33,8 @@ export async function startProxy(target: string): Promise<Proxy> {
   let swallowing = false;
   let delayMs = 0;
   let onDropped: () => void = () => {};
+  let onSwallowed: () => void = () => {};
+  let swallowed = Promise.resolve();
   let dropped = new Promise<void>((resolve) => {
     onDropped = resolve;
   });
@@ -62,7 +66,7 @@ export async function startProxy(target: string): Promise<Proxy> {
         onDropped();
         end();
       } else if (mute || swallowing) {
-        // nothing
+        onSwallowed();
       } else if (delayMs > 0) setTimeout(() => client.writable && client.write(data), delayMs);
       else client.write(data);
     });
@@ -106,7 +110,11 @@ export async function startProxy(target: string): Promise<Proxy> {
     },
     swallowAnswers() {
       swallowing = true;
+      swallowed = new Promise((resolve) => {
+        onSwallowed = resolve;
+      });
     },
+    swallowed: () => swallowed,
     delay(ms) {
       delayMs = ms;
     },
