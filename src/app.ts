@@ -215,6 +215,7 @@ export async function openWriteSide(base: Base, name: string) {
   const { awaitDurability } = createDurability({
     connection: waiter,
     waits,
+    trusted: parts.store.fence.trusted,
     timeoutMs: config.DURABILITY_TIMEOUT_MS,
   });
   const commands: CommandDeps & SessionDeps & { readonly people: typeof people } = {

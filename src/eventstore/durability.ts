@@ -1,6 +1,7 @@
 import type { Position } from '../domain/position.ts';
 import { LEDGER_GROUP } from './checkpoints.ts';
 import type { Connection } from './connections.ts';
+import type { Fence } from './fence.ts';
 import type { CheckpointWaits } from './waits.ts';
 
 /**
@@ -16,16 +17,19 @@ export type DurabilityWaits = {
 
 /**
  * @param connection a writer of its own: WAIT blocks what comes after it. Its reply time must exceed `timeoutMs`
+ * @param trusted of the fence: replicas of another server than the one that committed have nothing to say
  * @param replicas how many must have it
  */
 export function createDurability({
   connection,
   waits,
+  trusted,
   replicas = 1,
   timeoutMs = 5_000,
 }: {
   readonly connection: Connection;
   readonly waits: CheckpointWaits;
+  readonly trusted: Fence['trusted'];
   readonly replicas?: number;
   readonly timeoutMs?: number;
 }): DurabilityWaits {
@@ -44,18 +48,27 @@ export function createDurability({
     return gathering;
   }
 
+  const inLedger = async (position: Position) =>
+    (await waits.waitFor({ group: LEDGER_GROUP, position, timeoutMs })) === 'reached';
+
+  /** After a failover the new master's replicas have what it has; only the ledger tells whether that includes this. */
+  function isOurs({ partition, epoch }: Position): boolean {
+    const now = trusted(partition);
+    return now?.epoch === epoch && now.runId === connection.runId();
+  }
+
   return {
     async awaitDurability(position, durability) {
       switch (durability) {
         case 'memory':
           return true;
         case 'ledger':
-          return (await waits.waitFor({ group: LEDGER_GROUP, position, timeoutMs })) === 'reached';
-        case 'replicated':
-          return replicated().then(
-            (reached) => reached >= replicas,
-            () => false,
-          );
+          return inLedger(position);
+        case 'replicated': {
+          const reached = await replicated().catch(() => 0);
+          if (reached < replicas) return false;
+          return isOurs(position) || inLedger(position);
+        }
       }
     },
   };

@@ -7,7 +7,13 @@ import { brokenMeta, reconcile } from './reconcile.ts';
 import type { LedgerTables } from './tables.ts';
 
 /** What a commit must name, or the partition refuses it. */
-export type Trusted = { readonly storeId: string; readonly epoch: number; readonly recovery: number };
+export type Trusted = {
+  readonly storeId: string;
+  readonly epoch: number;
+  readonly recovery: number;
+  /** Of the server that it is trusted at. */
+  readonly runId: string;
+};
 
 /** Knows whether Redis and the ledger agree; where they may not, nothing is trusted and commits stop. */
 export type Fence = {
@@ -73,7 +79,7 @@ export function createFence({ connection, db, prefix, keys, intervalMs = 1_000 }
       const found = metas.filter((meta): meta is Meta => meta?.run === runId);
       if (found.length < keys.length)
         return shut('Redis was replaced while it was being compared with the ledger');
-      open = found.map(({ store, epoch, recovery }) => ({ storeId: store, epoch, recovery }));
+      open = found.map(({ store, epoch, recovery }) => ({ storeId: store, epoch, recovery, runId }));
       why = undefined;
     } catch (error) {
       // Nothing is known anew. What was trusted stays so: the commit itself compares once more.

@@ -1,6 +1,7 @@
 import { expect, onTestFinished, test, vi } from 'vitest';
 import { connectSubscriber, connectWriter } from '../../src/eventstore/connections.ts';
 import { createDurability } from '../../src/eventstore/durability.ts';
+import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { createCheckpointWaits } from '../../src/eventstore/waits.ts';
 import { copyToLedger } from '../support/ledger.ts';
 import { ownRedis } from '../support/own-redis.ts';
@@ -19,7 +20,7 @@ async function begin(servers: { redisUrl?: string } = {}) {
   return { world, store, committed };
 }
 
-async function durability({ redisUrl: url, db, prefix }: World, timeoutMs: number) {
+async function durability(store: OpenEventStore, { redisUrl: url, db, prefix }: World, timeoutMs: number) {
   const connection = connectWriter({ url, name: 'test-wait', replyWithinMs: timeoutMs + 1_000 });
   const subscriber = connectSubscriber({ url, name: 'test' });
   const waits = createCheckpointWaits({ subscriber, db, prefix, pollMs: 20 });
@@ -29,17 +30,17 @@ async function durability({ redisUrl: url, db, prefix }: World, timeoutMs: numbe
     subscriber.disconnect();
   });
   await connection.whenReady(5_000);
-  return createDurability({ connection, waits, timeoutMs });
+  return createDurability({ connection, waits, timeoutMs, trusted: store.fence.trusted });
 }
 
 test('memory: nothing more is waited for', async () => {
-  const { world, committed } = await begin();
-  expect(await (await durability(world, 100)).awaitDurability(await committed(), 'memory')).toBe(true);
+  const { world, store, committed } = await begin();
+  expect(await (await durability(store, world, 100)).awaitDurability(await committed(), 'memory')).toBe(true);
 });
 
 test('ledger: answered once the event is in Postgres, and honest when it is not in time', async () => {
   const { world, store, committed } = await begin();
-  const { awaitDurability } = await durability(world, 300);
+  const { awaitDurability } = await durability(store, world, 300);
   const position = await committed();
   expect(await awaitDurability(position, 'ledger')).toBe(false);
   const waiting = awaitDurability(position, 'ledger');
@@ -55,7 +56,7 @@ test('replicated: reached with a replica that follows, not with one that has sto
     timeout: 15_000,
     interval: 50,
   });
-  const { awaitDurability } = await durability(world, 10_000);
+  const { awaitDurability } = await durability(store, world, 10_000);
   const positions = await Promise.all(Array.from({ length: 20 }, committed));
   const all = await Promise.all(positions.map((position) => awaitDurability(position, 'replicated')));
   expect(all).toEqual(Array(20).fill(true));
@@ -64,12 +65,31 @@ test('replicated: reached with a replica that follows, not with one that has sto
   onTestFinished(() => replica.resume());
   const position = await committed();
   // A connection of its own, that has never written: on its own its WAIT would answer 1 at once.
-  const fresh = await durability(world, 500);
+  const fresh = await durability(store, world, 500);
   expect(await fresh.awaitDurability(position, 'replicated')).toBe(false);
 });
 
 test('replicated: without a replica it is never reached', async () => {
   const redis = await ownRedis();
-  const { world, committed } = await begin({ redisUrl: redis.url });
-  expect(await (await durability(world, 100)).awaitDurability(await committed(), 'replicated')).toBe(false);
+  const { world, store, committed } = await begin({ redisUrl: redis.url });
+  expect(await (await durability(store, world, 100)).awaitDurability(await committed(), 'replicated')).toBe(
+    false,
+  );
+});
+
+test('replicated: the replicas of a server that took over do not speak for what only its predecessor has', async () => {
+  const old = await ownRedis();
+  const { world, store, committed } = await begin({ redisUrl: old.url });
+  const promoted = await ownRedis();
+  await ownRedis(['--replicaof', '127.0.0.1', new URL(promoted.url).port, '--repl-diskless-sync-delay', '0']);
+  const { awaitDurability } = await durability(store, { ...world, redisUrl: promoted.url }, 2_000);
+  const direct = connectWriter({ url: promoted.url, name: 'test' });
+  onTestFinished(() => direct.close());
+  await direct.whenReady(5_000);
+  await vi.waitFor(async () => expect(await direct.redis.wait(1, 100)).toBe(1), 15_000);
+  const position = await committed();
+  expect(await awaitDurability(position, 'replicated')).toBe(false);
+  // In the ledger it is safer than in a replica.
+  await copyToLedger(world, store, 0);
+  expect(await awaitDurability(position, 'replicated')).toBe(true);
 });

@@ -30,7 +30,7 @@ test('a first start writes the same store id to Redis and Postgres; the next fin
     });
   }
   const second = await openStore(here);
-  expect(second.fence.trusted(0)).toEqual({ storeId: store_id, epoch: 1, recovery: 0 });
+  expect(second.fence.trusted(0)).toMatchObject({ storeId: store_id, epoch: 1, recovery: 0 });
 });
 
 test('eight processes that start at once for the first time agree', async () => {
