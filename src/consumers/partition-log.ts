@@ -7,8 +7,9 @@ import { type Checkpoint, StoreUnavailableError } from '../eventstore/types.ts';
 /** How long a read at the tail blocks. Its connection's socket timeout must lie above it. */
 export const TAIL_BLOCK_MS = 5_000;
 const READ_EVENTS = 500;
-/** Kept for the groups that are a little behind the first of them. */
+/** Kept for the groups that are a little behind the first of them; who is further behind reads for himself. */
 const KEEP_EVENTS = 2_000;
+const KEEP_CHARACTERS = 4_000_000;
 const READY_WITHIN_MS = 5_000;
 
 /** Events that follow each other without a gap, and the run of the server they were read from. */
@@ -93,7 +94,7 @@ export function openPartitionLog(deps: {
       tail = undefined; // whoever reads on looks at log, head and ledger by a range of his own
       return;
     }
-    kept = [...kept, ...events].slice(-KEEP_EVENTS);
+    kept = newest([...kept, ...events]);
     tail = { epoch: last.epoch, seq: last.seq, eventId: last.id };
   }
 
@@ -165,6 +166,17 @@ async function speaksTo(runId: string, connection: Connection): Promise<void> {
   throw new StoreUnavailableError(
     'the log was about to be read from another server than the lease was taken at',
   );
+}
+
+/** As many of the last events as may be kept. Events can be large: counted alone they would fill the process. */
+function newest(events: readonly RawEvent[]): RawEvent[] {
+  let from = events.length;
+  let characters = 0;
+  while (from > 0 && events.length - from < KEEP_EVENTS && characters < KEEP_CHARACTERS) {
+    from--;
+    characters += (events[from]?.data.length ?? 0) + (events[from]?.meta.length ?? 0);
+  }
+  return events.slice(from);
 }
 
 function assertSame(from: Checkpoint, event: RawEvent | undefined): void {

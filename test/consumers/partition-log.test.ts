@@ -33,7 +33,7 @@ async function setUp() {
     server = await startRedis({ dir, port, appendfsync: 'always' });
     await Promise.all([writer, reader, blocking].map((each) => each.whenReady(5_000)));
   };
-  const append = (seq: number) => appendTo(writer.redis, keys, seq);
+  const append = (seq: number, data?: string) => appendTo(writer.redis, keys, seq, data);
   const next = (from: Checkpoint, limit: number) => log.next(from, limit, writer.runId() ?? 'away');
   return { keys, writer, blocking, log, next, restart, append };
 }
@@ -42,8 +42,9 @@ async function appendTo(
   redis: ReturnType<typeof connectWriter>['redis'],
   keys: PartitionKeys,
   seq: number,
+  data = '{}',
 ): Promise<void> {
-  const fields = ['i', `e${seq}`, 's', `s${seq}`, 'v', '1', 't', 'T', 'd', '{}', 'm', '{}'];
+  const fields = ['i', `e${seq}`, 's', `s${seq}`, 'v', '1', 't', 'T', 'd', data, 'm', '{}'];
   await redis
     .multi()
     .xadd(keys.log, `1-${seq}`, ...fields)
@@ -77,6 +78,28 @@ describe('A partition’s log', () => {
     expect(after?.events).toEqual(before.events);
     expect(after && log.isCurrent(after)).toBe(true);
   });
+});
+
+test('Of large events few are kept for those who are behind: they read for themselves, and miss none', async () => {
+  const { log, next, append, writer } = await setUp();
+  const large = JSON.stringify('x'.repeat(250_000));
+  await append(1);
+  let at: Checkpoint = { epoch: 1, seq: 1, eventId: 'e1' as never };
+  for (let seq = 2; seq <= 40; seq++) {
+    const reading = next(at, 10);
+    await append(seq, large);
+    const last = ((await reading) ?? (await next(at, 10)))?.events.at(-1);
+    at = { epoch: 1, seq: last?.seq ?? 0, eventId: last?.id ?? null };
+  }
+  const ranges = async () =>
+    Number(/cmdstat_xrange:calls=(\d+)/.exec(await writer.redis.info('commandstats'))?.[1] ?? 0);
+  const before = await ranges();
+  expect((await next({ epoch: 1, seq: 38, eventId: 'e38' as never }, 1))?.events[0]?.seq).toBe(39);
+  expect(await ranges()).toBe(before);
+  const behind = await next({ epoch: 1, seq: 5, eventId: 'e5' as never }, 2);
+  expect(behind?.events.map(({ seq }) => seq)).toEqual([6, 7]);
+  expect(await ranges()).toBe(before + 1);
+  expect(behind && log.isCurrent(behind)).toBe(true);
 });
 
 test('A log is not read from another server than the lease was taken at; connections that were left behind come after', async () => {
