@@ -4,15 +4,17 @@
 -- ARGV[1]  fencing token   ARGV[2]  how many at most   ARGV[3…]  '<queue> <priority>' of each work stream
 -- Returns  0 the lease is not ours
 --          {moved, ms until the next is due: 0 now, -1 there is none}
--- A timer of a queue that this code doesn't know is left to code that does.
+-- A timer of a queue that this code doesn't know is left to code that does; it is looked at again in a minute, as
+-- many of them would hide all others.
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local most, moved = tonumber(ARGV[2]), 0
+local most, moved, later = tonumber(ARGV[2]), 0, now + 60000
 local streams = {}
 for i = 4, #KEYS do streams[ARGV[i - 1]] = KEYS[i] end
 
-for _, job in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, most)) do
+local due_now = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, most)
+for _, job in ipairs(due_now) do
   local work = redis.call('HGET', KEYS[3], job)
   local lane, type, due, traceparent = string.match(work or '', '^(%S+ %S+) (%S+) (%S+) ?(%S*)$')
   local stream = lane and streams[lane]
@@ -23,9 +25,11 @@ for _, job in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 
     redis.call('ZREM', KEYS[2], job)
     redis.call('HDEL', KEYS[3], job)
     moved = moved + 1
+  else
+    redis.call('ZADD', KEYS[2], later, job)
   end
 end
 
-if moved == most then return { moved, 0 } end
+if #due_now == most then return { moved, 0 } end
 local next = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 return { moved, next[2] and math.max(1, next[2] - now) or -1 }

@@ -90,6 +90,24 @@ describe('Work is taken', () => {
 });
 
 describe('Timers', () => {
+  it('do not hide behind many of a queue that only newer code knows', async () => {
+    const { keys, redis, streams } = await openLane();
+    await streams.takePending(10, new Map());
+    const [seconds] = await redis.time();
+    const now = Number(seconds) * 1000;
+    const known = `job-00${randomText(20)}`;
+    for (let i = 0; i < 120; i++) {
+      await redis.zadd(keys.timers, now - 1_000 + i, `job-${i}`);
+      await redis.hset(keys.timerWork, `job-${i}`, `tomorrow high test ${now} `);
+    }
+    await redis.zadd(keys.timers, now - 5, known);
+    await redis.hset(keys.timerWork, known, `default high test ${now} `);
+    expect(await promote(redis, keys, ['default'], lease)).toBe(0);
+    expect(await promote(redis, keys, ['default'], lease)).toBeGreaterThan(50_000);
+    expect(await streams.takeNew(5, false)).toMatchObject({ jobs: [{ jobId: known }] });
+    expect(await redis.zcard(keys.timers)).toBe(120);
+  });
+
   it('become work when they are due by the clock of Redis, and say when the next one is', async () => {
     const { store, keys, redis, streams } = await openLane();
     await streams.takePending(10, new Map());
