@@ -9,9 +9,10 @@ let folder: string;
 let store: DiskStore;
 
 async function open() {
-  folder = await mkdtemp(join(tmpdir(), 'millrace-blobs-'));
-  store = createDiskStore(join(folder, 'blobs'));
-  return { store, close: () => rm(folder, { recursive: true, force: true }) };
+  const made = await mkdtemp(join(tmpdir(), 'millrace-blobs-'));
+  folder = made;
+  store = createDiskStore(join(made, 'blobs'));
+  return { store, close: () => rm(made, { recursive: true, force: true }) };
 }
 
 async function files(): Promise<string[]> {
