@@ -18,7 +18,7 @@ export type EncodedCommit = {
  * of another partition, a stream twice, an append without events, a fingerprint with spaces.
  */
 export function encodeCommit(names: PartitionKeys, request: CommitRequest): EncodedCommit {
-  const { lease, claim, appends, work, timers, finished } = request;
+  const { lease, claim, appends, work, timers, cancelledTimers, finished } = request;
   const keys: string[] = [];
   const args: (string | number)[] = [0, 0, ''];
   let shape = '';
@@ -49,6 +49,11 @@ export function encodeCommit(names: PartitionKeys, request: CommitRequest): Enco
     keys.push(names.timers, names.timerWork);
     args.push(timers.length);
     for (const item of timers) args.push(item.jobId, item.dueAt, encodeTimer(item));
+  }
+  if (cancelledTimers && cancelledTimers.length > 0) {
+    shape += 'x';
+    keys.push(names.timers, names.timerWork);
+    args.push(cancelledTimers.length, ...cancelledTimers);
   }
   if (finished && finished.length > 0) {
     shape += 'f';

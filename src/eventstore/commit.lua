@@ -8,11 +8,13 @@
 --
 -- KEYS  1 meta, 2 log, 3 the caller's last call, then for each commit in order:
 --         lease (with a lease), claim (with a claim), state of each append, stream of each work entry,
---         timers and timers:work (only with timers), stream of each finished entry
+--         timers and timers:work (only with timers), the same (only with timers taken away), stream of each
+--         finished entry
 -- ARGV  1 store id, 2 epoch, 3 run id of the server that this connection speaks to,
 --       4 number of this call, 5 how long it is remembered, in ms, 6 number of commits, then for each commit:
 --         number of its KEYS, number of its ARGV after these two
---         shape: letters for the parts it has: l lease, c claim, w work, t timers, f finished
+--         shape: letters for the parts it has: l lease, c claim, w work, t timers, x timers taken away,
+--         f finished
 --         l: lease token
 --         c: fingerprint (no spaces), answer, retention in ms
 --         number of appends; each: stream id, expected version ('-': minted), seq up to which absence was
@@ -20,6 +22,7 @@
 --           each: id, version, type, data, meta
 --         w: number of work entries; each: job id, type, due in ms, traceparent
 --         t: number of timers; each: job id, due in ms, '<queue> <priority> <type> <due> <traceparent>'
+--         x: number of timers taken away; each: job id
 --         f: number of finished entries; each: entry id
 --
 -- Returns the epoch, then two items for each commit:
@@ -145,6 +148,16 @@ for _ = 1, ARGV[6] do
           call('ZADD', KEYS[k], ARGV[a + 1], ARGV[a])
           call('HSET', KEYS[k + 1], ARGV[a], ARGV[a + 2])
           a = a + 3
+        end
+        k = k + 2
+      end
+      if find(shape, 'x', 1, true) then
+        local away = ARGV[a]
+        a = a + 1
+        for _ = 1, away do
+          call('ZREM', KEYS[k], ARGV[a])
+          call('HDEL', KEYS[k + 1], ARGV[a])
+          a = a + 1
         end
         k = k + 2
       end

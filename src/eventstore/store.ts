@@ -10,7 +10,7 @@ import { metaScript } from './meta.ts';
 import { createKeys, type PartitionKeys } from './partitions.ts';
 import { checkServer } from './server-check.ts';
 import type { LedgerTables } from './tables.ts';
-import { type EventStore, StoreUnavailableError } from './types.ts';
+import { type Claim, type EventStore, StoreUnavailableError } from './types.ts';
 
 export type EventStoreOptions = {
   readonly redisUrl: string;
@@ -102,6 +102,7 @@ export async function createEventStore(options: EventStoreOptions): Promise<Open
       reader,
       commit,
       load: (streamId, fold) => loadStream({ connection: reader, db, keys, fence }, streamId, fold),
+      findClaim: (partition, key) => findClaim(reader, keys, partition, key),
       heads: () => readHeads(reader, keys),
       fencedBecause: fence.reason,
       maintain: (what) => maintain(writer, keys, fence, what),
@@ -111,6 +112,21 @@ export async function createEventStore(options: EventStoreOptions): Promise<Open
     close();
     throw error;
   }
+}
+
+async function findClaim(
+  { redis }: Connection,
+  keys: readonly PartitionKeys[],
+  partition: number,
+  key: string,
+): Promise<Claim | undefined> {
+  const names = keys[partition];
+  const text = await redis.get(names?.claim(key) ?? '').catch((error: unknown) => {
+    throw new StoreUnavailableError('claims cannot be read now', { cause: error });
+  });
+  const [, fingerprint, epoch, seq, answer] = /^(\S+) (\d+) (\d+) (.*)$/s.exec(text ?? '') ?? [];
+  if (fingerprint === undefined || answer === undefined) return undefined;
+  return { fingerprint, position: { partition, epoch: Number(epoch), seq: Number(seq) }, answer };
 }
 
 async function readHeads({ redis }: Connection, keys: readonly PartitionKeys[]): Promise<number[]> {

@@ -53,6 +53,8 @@ export type CommitRequest = {
   readonly work?: readonly Work[];
   /** Work that becomes due later. */
   readonly timers?: readonly Work[];
+  /** Jobs whose timers are taken away; a job without one is passed over. */
+  readonly cancelledTimers?: readonly JobId[];
   /** Work entries that this commit finishes: acked and deleted. */
   readonly finished?: readonly {
     readonly queue: string;
@@ -73,6 +75,13 @@ export type CommitOutcome =
   /** A stream has moved on, or its state must be loaded again. Load and decide once more. */
   | { readonly kind: 'conflict'; readonly streamId: StreamId }
   | { readonly kind: 'lease_lost' };
+
+/** What the commit that made a claim wrote down. `position` names its last event. */
+export type Claim = {
+  readonly fingerprint: string;
+  readonly position: Position;
+  readonly answer: string;
+};
 
 export type Loaded<S> = {
   readonly state: S;
@@ -113,6 +122,8 @@ export type EventStore = {
   commit(request: CommitRequest): Promise<CommitOutcome>;
   /** From Redis' state if it can be trusted, else from the ledger and the log's tail. */
   load<S, E>(streamId: StreamId, fold: Fold<S, E>): Promise<Loaded<S>>;
+  /** What was answered under an idempotency key. Undefined: nothing, or it is too long ago. */
+  findClaim(partition: number, key: string): Promise<Claim | undefined>;
   /** Highest seq of every partition, by index. */
   heads(): Promise<number[]>;
   /** Why commits are stopped, or undefined. For `/readyz` and errors. */

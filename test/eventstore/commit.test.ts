@@ -71,6 +71,40 @@ test('committed: several streams of a partition in one commit, with work and a t
   expect(await redis.hgetall(keys.timerWork)).toEqual({ [job]: 'default high export 77 ' });
 });
 
+test('committed: a timer is taken away in the same commit, and a job without one passed over', async () => {
+  const store = await fresh();
+  const [job, other] = [newStream(0), newStream(0)];
+  const timer = { queue: 'default', priority: 'high', jobId: job, type: 'export', dueAt: 77 };
+  const timers = [timer, { ...timer, jobId: other }];
+  await store.commit({ partition: 0, appends: [append(job), append(other)], timers });
+  const keys = keysOf(store);
+  const cancelledTimers = [job, newStream(0)];
+  const { kind } = await store.commit({
+    partition: 0,
+    appends: [append(job, atVersion(1))],
+    cancelledTimers,
+  });
+  expect(kind).toBe('committed');
+  expect(await store.reader.redis.zrange(keys.timers, '0', '-1')).toEqual([other]);
+  expect(await store.reader.redis.hkeys(keys.timerWork)).toEqual([other]);
+  const refused = { partition: 0, appends: [append(job, atVersion(1))], cancelledTimers: [other] };
+  expect((await store.commit(refused)).kind).toBe('conflict');
+  expect(await store.reader.redis.zrange(keys.timers, '0', '-1')).toEqual([other]);
+});
+
+test('a claim is found by its key, with the answer and the position of its commit', async () => {
+  const store = await fresh();
+  await store.commit({ partition: 0, appends: [append(newStream(0), minted, 2)], claim: claim('k') });
+  const { fingerprint, answer } = claim('k');
+  expect(await store.findClaim(0, claim('k').key)).toEqual({
+    fingerprint,
+    answer,
+    position: { partition: 0, epoch: 1, seq: 2 },
+  });
+  expect(await store.findClaim(0, 'another')).toBeUndefined();
+  expect(await store.findClaim(1, claim('k').key)).toBeUndefined();
+});
+
 test('committed: a finished work entry is acked and deleted in the same commit', async () => {
   const store = await fresh();
   const job = newStream(0);
