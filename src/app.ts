@@ -12,14 +12,17 @@ import { createDiskStore } from './blobs/disk.ts';
 import { registerAccount } from './commands/accounts.ts';
 import { requestExport } from './commands/exports.ts';
 import type { CommandDeps } from './commands/handle.ts';
+import { cancelJob, enqueueJob, type JobCommandDeps, retryJob } from './commands/jobs/requests.ts';
 import { endSession, login, refreshSession, type SessionDeps } from './commands/sessions.ts';
 import type { Config } from './config.ts';
+import { publishHint } from './consumers/hints.ts';
 import { createLedger } from './consumers/ledger.ts';
 import { observeLedger } from './consumers/observe-ledger.ts';
 import { startProjectors } from './consumers/projectors.ts';
 import type { Connections, RunningRole } from './consumers/role.ts';
 import { startWorkers } from './consumers/workers.ts';
 import { codec } from './domain/events.ts';
+import { createJobTypes } from './domain/job-types.ts';
 import { sessionFold } from './domain/sessions.ts';
 import { connectBlocking, connectSubscriber, connectWriter } from './eventstore/connections.ts';
 import { createDurability } from './eventstore/durability.ts';
@@ -27,7 +30,7 @@ import { openDatabase, openPool } from './eventstore/postgres.ts';
 import { createEventStore, type OpenEventStore } from './eventstore/store.ts';
 import { createCheckpointWaits } from './eventstore/waits.ts';
 import { createCheckpointWatches } from './eventstore/watches.ts';
-import { features, projections } from './features.ts';
+import { features, jobTypes, plainJobs, projections } from './features.ts';
 import { blobRoutes } from './http/blobs.ts';
 import { commandContexts } from './http/commands.ts';
 import { createStreams } from './http/draining.ts';
@@ -119,6 +122,11 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
       }),
       features.jobs.routes({
         hmac,
+        contextOf,
+        jobTypes: createJobTypes(jobTypes),
+        enqueueJob: (...rest) => enqueueJob(commands, ...rest),
+        cancelJob: (...rest) => cancelJob(commands, ...rest),
+        retryJob: (...rest) => retryJob(commands, ...rest),
         findJob: (id, owner) => findJob(db, id, owner),
         listJobs: (listing) => listJobs(db, listing),
       }),
@@ -185,6 +193,7 @@ export async function startWorkerRole(base: Base): Promise<Role> {
     ...roleDeps(base, parts),
     ...commandBasics,
     jobs: [
+      ...plainJobs,
       features.exports.job({
         db,
         blobs: createDiskStore(config.BLOB_DIR),
@@ -218,7 +227,9 @@ export async function openWriteSide(base: Base, name: string) {
     trusted: parts.store.fence.trusted,
     timeoutMs: config.DURABILITY_TIMEOUT_MS,
   });
-  const commands: CommandDeps & SessionDeps & { readonly people: typeof people } = {
+  const hint = (topic: 'timers' | 'cancels', text: string) =>
+    publishHint(parts.store.writer.redis, config.KEY_PREFIX, topic, text);
+  const commands: CommandDeps & SessionDeps & JobCommandDeps & { readonly people: typeof people } = {
     ...commandBasics,
     store: parts.store,
     hmac: (purpose, text) => hmac(purpose, text).toString('hex'),
@@ -229,6 +240,10 @@ export async function openWriteSide(base: Base, name: string) {
     randomSecret: () => randomBytes(32).toString('base64url'),
     sha256: (text) => createHash('sha256').update(text).digest('hex'),
     sessionLifetimeMs: SESSION_LIFETIME_MS,
+    hint: {
+      timer: (partition, dueAt) => hint('timers', `${partition} ${dueAt}`),
+      cancel: (jobId) => hint('cancels', jobId),
+    },
   };
   return {
     ...parts,

@@ -1,7 +1,9 @@
+import { echoJob } from './consumers/echo.ts';
 import { exportJob } from './consumers/exports.ts';
+import { exportJobType } from './domain/exports.ts';
 import { accountRoutes } from './http/accounts.ts';
 import { exportRoutes } from './http/exports.ts';
-import { jobRoutes } from './http/jobs.ts';
+import { jobRoutes } from './http/jobs/routes.ts';
 import { sessionRoutes } from './http/sessions.ts';
 import { projection as accounts } from './projections/accounts.ts';
 import { projection as exports } from './projections/exports.ts';
@@ -14,6 +16,12 @@ export const features = {
   jobs: { routes: jobRoutes, projection: jobs },
   exports: { routes: exportRoutes, projection: exports, job: exportJob },
 } as const;
+
+/** Jobs that need nothing but their payload. One that needs more is made in `app.ts`. */
+export const plainJobs = [echoJob] as const;
+
+/** Types of jobs that this code knows: what requests are checked against. */
+export const jobTypes = [exportJobType, ...plainJobs] as const;
 
 /** Read models that this code writes and reads. */
 export const projections = { accounts, jobs, exports } as const;

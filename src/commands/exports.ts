@@ -1,11 +1,12 @@
 import {
   requestExport as decideExport,
-  EXPORT_JOB,
   type ExportFormat,
   exportFold,
+  exportJobType,
 } from '../domain/exports.ts';
 import { type ExportId, type JobId, jobOfExport, partitionOf } from '../domain/ids.ts';
-import { enqueueJob, jobFold } from '../domain/jobs.ts';
+import { jobOf } from '../domain/job-types.ts';
+import { enqueueJob, type Job, jobFold } from '../domain/jobs.ts';
 import {
   type CommandContext,
   type CommandDeps,
@@ -15,6 +16,7 @@ import {
   mintId,
   streamFor,
 } from './handle.ts';
+import { workOf } from './work.ts';
 
 export type ExportAccepted = {
   readonly id: ExportId;
@@ -43,32 +45,18 @@ export async function requestExport(
   return handle(deps, context, partitionOf(exportId), async () => {
     const job = await streamFor(deps, jobId, jobFold, minted.fresh);
     const request = await streamFor(deps, exportId, exportFold, minted.fresh);
-    const enqueued = enqueueJob(job.state, {
-      type: EXPORT_JOB,
-      payload: { exportId },
-      queue: 'exports',
-      priority: 'normal',
-      maxAttempts: 5,
-      timeoutSeconds: 3600,
-    });
+    const enqueued = enqueueJob(job.state, jobOf(exportJobType, { exportId }));
     if (!enqueued.ok) return enqueued;
     const requested = decideExport(request.state, { ...input, jobId, heads });
     if (!requested.ok) return requested;
-    const now = deps.now();
-    const at = now.toISOString();
-    const changes = [
-      changeOf(context, at, job, jobFold, enqueued.events),
-      changeOf(context, at, request, exportFold, requested.events),
-    ];
+    const at = deps.now().toISOString();
+    const enqueuing = changeOf(context, at, job, jobFold, enqueued.events);
+    const changes = [enqueuing, changeOf(context, at, request, exportFold, requested.events)];
     return {
       ok: true,
       plan: {
         changes,
-        ...(enqueued.events.length > 0
-          ? {
-              work: [{ queue: 'exports', priority: 'normal', jobId, type: EXPORT_JOB, dueAt: now.getTime() }],
-            }
-          : {}),
+        ...(enqueued.events.length > 0 ? workOf(jobId, enqueuing.state.value as Job) : {}),
         // An export's version counts what happened to it and to its job.
         body: { id: exportId, version: 2, jobId, status: 'queued' },
       },

@@ -1,7 +1,7 @@
 import type { Fold, Refusal } from '../domain/decision.ts';
 import type { EventMeta, FoldMeta } from '../domain/event.ts';
 import { codec, type DomainEvent } from '../domain/events.ts';
-import type { EventId, StreamId, StreamKind } from '../domain/ids.ts';
+import type { EventId, JobId, StreamId, StreamKind } from '../domain/ids.ts';
 import { parseStreamId, streamId } from '../domain/ids.ts';
 import { formatPosition, type Position } from '../domain/position.ts';
 import {
@@ -86,6 +86,8 @@ export type StreamChange = {
 export type Plan<B> = {
   readonly changes: readonly StreamChange[];
   readonly work?: readonly Work[];
+  readonly timers?: readonly Work[];
+  readonly cancelledTimers?: readonly JobId[];
   readonly body: B;
 };
 
@@ -110,7 +112,7 @@ export async function handle<B>(
 ): Promise<CommandResult<B>> {
   for (let attempt = 1; ; attempt++) {
     const decided = await decide();
-    if (!decided.ok) return { kind: 'refused', refusal: decided.refusal };
+    if (!decided.ok) return (await answered(deps, context, partition)) ?? refused(decided.refusal);
     const { plan } = decided;
     const outcome = await deps.traceCommit(partition, (traceparent) =>
       deps.store.commit(
@@ -133,6 +135,24 @@ export async function handle<B>(
         throw new Error('a command holds no lease, so it cannot lose one');
     }
   }
+}
+
+const refused = (refusal: Refusal) => ({ kind: 'refused', refusal }) as const;
+
+/**
+ * What is refused now may have been done by an earlier request with the same key, and be refused for that very
+ * reason: a retry that is asked for again finds the job enqueued. Undefined: there was none.
+ */
+async function answered<B>(
+  deps: CommandDeps,
+  context: CommandContext,
+  partition: number,
+): Promise<CommandResult<B> | undefined> {
+  if (!context.idempotency) return undefined;
+  const claim = await deps.store.findClaim(partition, context.idempotency.key);
+  if (!claim) return undefined;
+  if (claim.fingerprint !== context.idempotency.fingerprint) return { kind: 'key_reused' };
+  return finish(deps, context, claim.position, JSON.parse(claim.answer) as B, true);
 }
 
 async function finish<B>(
@@ -158,15 +178,16 @@ function commitRequest<B>(
   const { idempotency, traceparent } = context;
   const answer = JSON.stringify(plan.body);
   const claim = idempotency ? { ...idempotency, answer } : undefined;
+  const traced = (work: Work): Work => ({ ...work, ...(traceparent ? { traceparent } : {}) });
   return {
     partition,
     appends: plan.changes
       .filter((change) => change.events.length > 0)
       .map((change, index) => encodeChange(deps, context, change, index === 0 ? claim : undefined)),
     ...(claim ? { claim: { ...claim, retentionMs: deps.idempotencyRetentionMs } } : {}),
-    ...(plan.work
-      ? { work: plan.work.map((work) => ({ ...work, ...(traceparent ? { traceparent } : {}) })) }
-      : {}),
+    ...(plan.work ? { work: plan.work.map(traced) } : {}),
+    ...(plan.timers ? { timers: plan.timers.map(traced) } : {}),
+    ...(plan.cancelledTimers ? { cancelledTimers: plan.cancelledTimers } : {}),
   };
 }
 

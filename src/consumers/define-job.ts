@@ -1,7 +1,7 @@
 import type { Static, TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
 import type { JobId } from '../domain/ids.ts';
-import type { JobQueue } from '../domain/jobs.ts';
+import type { JobType } from '../domain/job-types.ts';
 import type { Logger } from '../telemetry/logging.ts';
 
 /** What a handler is given. */
@@ -27,20 +27,8 @@ export type JobContext<P> = {
   readonly idempotencyKey: string;
 };
 
-export type JobSettings = {
-  /** Stored in events: a name for life. */
-  readonly type: string;
-  readonly queue: JobQueue;
-  readonly maxAttempts: number;
-  /** Of one attempt. */
-  readonly timeoutSeconds: number;
-  /** Backoff between attempts: capped, exponential, with full jitter. */
-  readonly retry: { readonly baseMs: number; readonly capMs: number };
-};
-
 /** A type of jobs. What is asked for under its name is checked against `payload`, what comes back against `result`. */
-export type JobDefinition = JobSettings & {
-  readonly payload: TSchema;
+export type JobDefinition = JobType & {
   readonly result: TSchema;
   /** Runs the handler. Throws `NoRetryError` for a payload that is not the type's. */
   readonly perform: (context: JobContext<unknown>) => Promise<unknown>;
@@ -58,7 +46,7 @@ export class NoRetryError extends Error {
  *
  * @example
  * export const thumbnail = defineJob({
- *   type: 'thumbnail', queue: 'default', maxAttempts: 5, timeoutSeconds: 60,
+ *   type: 'thumbnail', enqueuedBy: 'accounts', queue: 'default', maxAttempts: 5, timeoutSeconds: 60,
  *   retry: { baseMs: 1_000, capMs: 60_000 },
  *   payload: Type.Object({ blob: Type.String({ maxLength: 300 }) }),
  *   result: Type.Object({ bytes: Type.Integer() }),
@@ -66,7 +54,7 @@ export class NoRetryError extends Error {
  * });
  */
 export function defineJob<P extends TSchema, R extends TSchema>(
-  job: JobSettings & {
+  job: JobType & {
     readonly payload: P;
     readonly result: R;
     readonly run: (context: JobContext<Static<P>>) => Promise<Static<R>>;

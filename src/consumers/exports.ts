@@ -5,7 +5,7 @@ import type { Kysely } from 'kysely';
 import type { BlobStore } from '../blobs/blobs.ts';
 import type { RawEvent, Recorded } from '../domain/event.ts';
 import { codec } from '../domain/events.ts';
-import { EXPORT_JOB, type ExportEvent, ExportPayload, ExportResult } from '../domain/exports.ts';
+import { type ExportEvent, type ExportPayload, ExportResult, exportJobType } from '../domain/exports.ts';
 import { type AccountId, type ExportId, parseStreamId } from '../domain/ids.ts';
 import { formatPosition } from '../domain/position.ts';
 import { ledgerHeads } from '../eventstore/checkpoints.ts';
@@ -32,13 +32,8 @@ type Requested = Recorded<ExportEvent>;
 /** The job that carries an export out: ledger → gzip → blob store, in bounded memory. */
 export function exportJob(deps: ExportDeps) {
   return defineJob({
-    type: EXPORT_JOB,
-    payload: ExportPayload,
+    ...exportJobType,
     result: ExportResult,
-    queue: 'exports',
-    maxAttempts: 5,
-    timeoutSeconds: 3600,
-    retry: { baseMs: 500, capMs: 60_000 },
     run: (context) => runExport(deps, context),
   });
 }

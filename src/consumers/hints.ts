@@ -7,9 +7,10 @@ import type { Redis } from 'ioredis';
  * - `members`: `<role>`; somebody came or went
  * - `leases`: `<group> <partition>`; a lease was released
  * - `timers`: `<partition> <due, ms since 1970>`; a timer was set
+ * - `cancels`: `<job id>`; a running job is to end
  * - `checkpoints`: `<group> <partition> <epoch> <seq>`; an ordered group's transaction was committed
  */
-export type HintTopic = 'members' | 'leases' | 'timers' | 'checkpoints';
+export type HintTopic = 'members' | 'leases' | 'timers' | 'cancels' | 'checkpoints';
 
 export type Hints = {
   /** Never throws and is not waited for. */
@@ -18,6 +19,11 @@ export type Hints = {
   on(topic: HintTopic, listener: (text: string) => void): () => void;
   close(): void;
 };
+
+/** For who has something to tell and nothing to hear. Never throws and is not waited for. */
+export function publishHint(publisher: Redis, prefix: string, topic: HintTopic, text: string): void {
+  publisher.publish(`${prefix}:${topic}`, text).catch(() => {});
+}
 
 /**
  * @param connections.publisher any connection for commands
@@ -36,9 +42,7 @@ export async function openHints(
   });
   if (topics.length > 0) await subscriber.subscribe(...topics.map(channel));
   return {
-    publish(topic, text) {
-      publisher.publish(channel(topic), text).catch(() => {});
-    },
+    publish: (topic, text) => publishHint(publisher, prefix, topic, text),
     on(topic, listener) {
       const set = listeners.get(channel(topic)) ?? new Set();
       listeners.set(channel(topic), set.add(listener));

@@ -10,6 +10,11 @@ export class JobTimeoutError extends Error {
   override readonly name = 'JobTimeoutError';
 }
 
+/** Somebody cancelled the job: the reason of the handler's signal, which counts as no failure. */
+export class JobCancelledError extends Error {
+  override readonly name = 'JobCancelledError';
+}
+
 /** What a handler returned is no result of its type: the next attempt would return it again. */
 export class InvalidResultError extends NoRetryError {
   override readonly name = 'InvalidResultError';

@@ -1,4 +1,4 @@
-import type { JobRun } from '../commands/jobs.ts';
+import type { JobRun } from '../commands/jobs/runs.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import { follow } from './backoff.ts';
 import type { JobDefinition } from './define-job.ts';

@@ -62,7 +62,7 @@ export async function startRole(
   const hints = await openHints(
     { publisher: redis, subscriber: deps.connections.subscriber(`${role}-hints`) },
     prefix,
-    ['members', 'leases', 'timers'],
+    ['members', 'leases', 'timers', 'cancels'],
   );
   const keeper = createLeaseKeeper(redis);
   const leases = createLeases({

@@ -1,5 +1,6 @@
-import type { JobDeps } from '../commands/jobs.ts';
+import type { JobDeps } from '../commands/jobs/runs.ts';
 import { JobQueue } from '../domain/jobs.ts';
+import { type Cancellations, createCancellations } from './cancellations.ts';
 import type { JobDefinition } from './define-job.ts';
 import { type JobToRun, runJob } from './job-runner.ts';
 import { startLane } from './lane.ts';
@@ -54,9 +55,12 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
   };
   store.writer.redis.on('ready', onReady);
 
+  let cancellations: Cancellations | undefined;
   const role = await startRole(deps, 'workers', (hints, member) => {
+    cancellations = createCancellations(hints, logger);
     const runner = {
       ...deps,
+      cancellations,
       worker: member,
       onTimer: (partition: number, dueAt: number) => hints.publish('timers', `${partition} ${dueAt}`),
     };
@@ -101,6 +105,7 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
     ...role,
     async stop() {
       await role.stop();
+      cancellations?.close();
       store.writer.redis.off('ready', onReady);
     },
   };

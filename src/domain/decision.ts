@@ -12,7 +12,9 @@ export type RefusalCode =
   | 'wrong_credentials'
   | 'session_ended'
   | 'refresh_token_reused'
-  | 'job_finished';
+  | 'job_finished'
+  | 'job_not_retryable'
+  | 'not_found';
 
 export type Refusal = { readonly code: RefusalCode; readonly detail: string };
 

@@ -5,11 +5,14 @@ import type { EventMeta, RawEvent, Recorded } from './event.ts';
 import { type ExportEvent, ExportRequested } from './exports.ts';
 import {
   JobAttemptFailed,
+  JobCancelled,
+  JobCancelRequested,
   JobCompleted,
   JobDeadLettered,
   JobEnqueued,
   type JobEvent,
   JobProgressed,
+  JobRetried,
   JobStarted,
 } from './jobs.ts';
 import { SessionEnded, type SessionEvent, SessionRefreshed, SessionStarted } from './sessions.ts';
@@ -50,6 +53,21 @@ export const eventTypes: Readonly<Record<DomainEventType, Definition>> = {
     schema: 1,
     data: JobDeadLettered,
     summary: 'A job failed for good and waits for an operator.',
+  },
+  JobCancelRequested: {
+    schema: 1,
+    data: JobCancelRequested,
+    summary: 'A running job is to end; its worker stops it.',
+  },
+  JobCancelled: {
+    schema: 1,
+    data: JobCancelled,
+    summary: 'A job was cancelled; no run of it counts any more.',
+  },
+  JobRetried: {
+    schema: 1,
+    data: JobRetried,
+    summary: 'A job that had failed or was cancelled is to be run again.',
   },
   ExportRequested: { schema: 1, data: ExportRequested, summary: 'Somebody asked for an export.' },
 };

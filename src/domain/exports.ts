@@ -1,6 +1,7 @@
 import { type Static, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { accept, type Decision, type Fold } from './decision.ts';
+import type { JobType } from './job-types.ts';
 
 /** Name of the job type that carries an export out. Stored: an identifier for life. */
 export const EXPORT_JOB = 'export';
@@ -54,6 +55,17 @@ export function isExportProgress(value: unknown): value is ExportProgress {
 /** What the export's job is given; all else is in the `ExportRequested` of that export. */
 export const ExportPayload = Type.Object({ exportId: Type.String({ maxLength: 80 }) });
 export type ExportPayload = Static<typeof ExportPayload>;
+
+/** The type of the jobs that carry exports out; each comes with its export, and never alone. */
+export const exportJobType: JobType & { readonly payload: typeof ExportPayload } = {
+  type: EXPORT_JOB,
+  enqueuedBy: 'nobody',
+  queue: 'exports',
+  maxAttempts: 5,
+  timeoutSeconds: 3600,
+  retry: { baseMs: 500, capMs: 60_000 },
+  payload: ExportPayload,
+};
 
 export type ExportEvent = { type: 'ExportRequested'; data: Static<typeof ExportRequested> };
 export type Export = { phase: 'none' } | { phase: 'requested' };

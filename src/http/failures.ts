@@ -85,13 +85,20 @@ function validationProblem(found: readonly FastifySchemaValidationError[], where
   return new Problem('invalid_request', 'The request is not as it should be; see errors.', { errors });
 }
 
-function detailsOf(error: FastifySchemaValidationError, where: string): ProblemDetail[] {
-  const path = error.instancePath;
+/** @param at JSON pointer of what was validated, within the body */
+export function detailsOf(
+  error: Pick<FastifySchemaValidationError, 'keyword' | 'instancePath' | 'message'> & {
+    readonly params: object;
+  },
+  where: string,
+  within = '',
+): ProblemDetail[] {
+  const path = `${within}${error.instancePath}`;
   const at = (name: string, detail: string): ProblemDetail =>
     where === 'body'
       ? { pointer: name === '' ? path : `${path}/${escapePointer(name)}`, detail }
       : { parameter: name === '' ? path.slice(1) : name, detail };
-  const { requiredProperties, additionalProperties } = error.params;
+  const { requiredProperties, additionalProperties }: Record<string, unknown> = { ...error.params };
   if (error.keyword === 'required') return names(requiredProperties).map((name) => at(name, 'is required'));
   if (error.keyword === 'additionalProperties') {
     return names(additionalProperties).map((name) => at(name, 'is not known here'));

@@ -6,6 +6,7 @@ import type { App } from './types.ts';
 
 /** What may hide something that is refused; everything else is not looked through. */
 const SUSPECT = /\\u(?:0000|d[89a-f])|\\u00[5-7]|__proto__|constructor|prototype/i;
+const MAX_DEPTH = 100;
 const FORBIDDEN_NAMES = new Set(['__proto__', 'constructor', 'prototype']);
 
 /**
@@ -56,7 +57,22 @@ function parseBody(body: Buffer | string, method: string): unknown {
     throw new Problem('malformed_json', `The body is not valid JSON${where ? ` (${where})` : ''}.`);
   }
   if (SUSPECT.test(text)) refuseForbidden(value);
+  if (isTooDeep(value)) throw new Problem('malformed_json', `The body is nested deeper than ${MAX_DEPTH}.`);
   return value;
+}
+
+/** Writing it down again, as hashes and events need it, would be deeper than the stack. */
+function isTooDeep(root: unknown): boolean {
+  let level: object[] = [root].filter(isObject);
+  for (let depth = 1; level.length > 0; depth++) {
+    if (depth > MAX_DEPTH) return true;
+    level = level.flatMap((value) => Object.values(value).filter(isObject));
+  }
+  return false;
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
 }
 
 /** Looks through all names and strings. Iterative: a body may be nested deeper than the stack. */

@@ -112,6 +112,7 @@ function problemsOf(operation: Operation, method: string, config: FastifyContext
     ...(body || operation.parameters || config.reads ? ['400'] : []),
     ...(config.auth === 'account' || config.auth === 'stream' ? ['401'] : []),
     ...(config.auth === 'signed' ? ['403', '416'] : []),
+    ...(config.forbids ? ['403'] : []),
     ...(operation.parameters || config.reads ? ['404'] : []),
     ...(config.command && method === 'post' ? ['409', '422'] : []),
     ...(config.reads ? ['410'] : []),

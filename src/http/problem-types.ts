@@ -15,7 +15,6 @@ type EdgeCode =
   | 'malformed_json'
   | 'malformed_url'
   | 'method_not_allowed'
-  | 'not_found'
   | 'not_ready'
   | 'outcome_unknown'
   | 'position_lost'
@@ -102,6 +101,11 @@ export const problemTypes: Readonly<Record<ProblemCode, ProblemType>> = {
     status: 409,
     title: 'The job has ended',
     help: 'A job that has ended changes no more; its result stands.',
+  },
+  job_not_retryable: {
+    status: 409,
+    title: 'The job cannot be retried as it is',
+    help: 'Only a job that failed for good or was cancelled can be enqueued again. One that waits or runs needs no retry; one that succeeded keeps its result: enqueue another job.',
   },
   malformed_json: {
     status: 400,

@@ -32,6 +32,8 @@ declare module 'fastify' {
     limits?: readonly { readonly policy: LimitPolicy; readonly by: 'address' | 'account' }[];
     /** It commits: `Idempotency-Key` and `Durability` are taken, `Position` and `ETag` answered. */
     command?: true;
+    /** Not everybody may do all of it: 403. */
+    forbids?: true;
     /** Name of the projection it reads: `Consistent-With` is taken. */
     reads?: string;
     /** About the process itself. `live` is answered also while the server stops; `ready` then says no. */

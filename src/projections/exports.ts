@@ -68,6 +68,9 @@ export const projection: Projection<ExportRow, Event> = {
     JobAttemptFailed: true,
     JobCompleted: true,
     JobDeadLettered: true,
+    JobCancelRequested: true,
+    JobCancelled: true,
+    JobRetried: true,
   },
   key(event) {
     if (event.type === 'ExportRequested') return event.streamId;

@@ -48,12 +48,16 @@ export const projection: Projection<JobRow, JobEvent> = {
     JobAttemptFailed: true,
     JobCompleted: true,
     JobDeadLettered: true,
+    JobCancelRequested: true,
+    JobCancelled: true,
+    JobRetried: true,
   },
   key: (event) => event.streamId,
   reduce(row, event) {
     if (event.type === 'JobEnqueued') {
       return {
         ...notYetRun,
+        status: event.data.runAt === undefined ? 'queued' : 'scheduled',
         id: event.streamId,
         owner: event.meta.owner ?? null,
         type: event.data.type,

@@ -39,6 +39,7 @@ export function runAfter(run: Run, event: Recorded<JobEvent>): Run {
   const at = new Date(event.meta.at);
   switch (event.type) {
     case 'JobEnqueued':
+    case 'JobCancelRequested':
       return run;
     case 'JobStarted':
       return {
@@ -56,5 +57,9 @@ export function runAfter(run: Run, event: Recorded<JobEvent>): Run {
       return { ...run, status: 'succeeded', progress: 100, error: null, finished_at: at };
     case 'JobDeadLettered':
       return { ...run, status: 'failed', error: JSON.stringify(event.data.error), finished_at: at };
+    case 'JobCancelled':
+      return { ...run, status: 'cancelled', finished_at: at };
+    case 'JobRetried':
+      return { ...run, status: 'queued', progress: 0, finished_at: null };
   }
 }

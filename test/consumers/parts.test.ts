@@ -32,6 +32,7 @@ describe('Backoff', () => {
 describe('What a handler returns or throws', () => {
   const job = defineJob({
     type: 'test',
+    enqueuedBy: 'accounts',
     queue: 'default',
     maxAttempts: 1,
     timeoutSeconds: 1,

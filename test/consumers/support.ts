@@ -93,11 +93,12 @@ export async function enqueue(
     version: 0,
     expected: { kind: 'minted' as const },
   };
-  const change = changeOf(context, new Date().toISOString(), stream, jobFold, decided.events);
+  const now = new Date();
+  const change = changeOf(context, now.toISOString(), stream, jobFold, decided.events);
   const outcome = await store.commit({
     partition,
     appends: [encodeChange({ randomText }, context, change)],
-    work: [{ queue, priority, jobId, type, dueAt: Date.now() }],
+    work: [{ queue, priority, jobId, type, dueAt: now.getTime() }],
   });
   if (outcome.kind !== 'committed') throw new Error(outcome.kind);
   return jobId;

@@ -13,6 +13,7 @@ type Run = (context: JobContext<unknown>) => Promise<unknown>;
 const jobOf = (run: Run, type = 'test') =>
   defineJob({
     type,
+    enqueuedBy: 'accounts',
     queue: 'default',
     maxAttempts: 3,
     timeoutSeconds: 60,
@@ -67,7 +68,7 @@ describe('A job', () => {
     });
     const jobId = await enqueue(store, { payload: { n: 21 }, owner: 'acc-1' });
     await until(async () =>
-      expect(await jobState(store, jobId)).toEqual({ phase: 'succeeded', attempts: 1 }),
+      expect(await jobState(store, jobId)).toEqual({ phase: 'succeeded', attempts: 1, owner: 'acc-1' }),
     );
     const events = await eventsOf(store);
     expect(events.map(({ type }) => type)).toEqual([
@@ -92,7 +93,9 @@ describe('A job', () => {
       throw new Error('no\u0000luck');
     });
     const jobId = await enqueue(store, { maxAttempts: 3 });
-    await until(async () => expect(await jobState(store, jobId)).toEqual({ phase: 'failed', attempts: 3 }));
+    await until(async () =>
+      expect(await jobState(store, jobId)).toMatchObject({ phase: 'failed', attempts: 3 }),
+    );
     expect(attempts).toEqual([1, 2, 3]);
     const last = (await eventsOf(store)).at(-1);
     expect(last?.type).toBe('JobDeadLettered');
@@ -105,7 +108,9 @@ describe('A job', () => {
       throw new NoRetryError('hopeless');
     });
     const jobId = await enqueue(store, { maxAttempts: 3 });
-    await until(async () => expect(await jobState(store, jobId)).toEqual({ phase: 'failed', attempts: 1 }));
+    await until(async () =>
+      expect(await jobState(store, jobId)).toMatchObject({ phase: 'failed', attempts: 1 }),
+    );
   });
 
   it('that takes too long is aborted and counts as failed', async () => {
@@ -116,7 +121,9 @@ describe('A job', () => {
       reasons.push(signal.reason);
     });
     const jobId = await enqueue(store, { timeoutSeconds: 1, maxAttempts: 1 });
-    await until(async () => expect(await jobState(store, jobId)).toEqual({ phase: 'failed', attempts: 1 }));
+    await until(async () =>
+      expect(await jobState(store, jobId)).toMatchObject({ phase: 'failed', attempts: 1 }),
+    );
     expect(reasons).toMatchObject([{ name: 'JobTimeoutError' }]);
   });
 

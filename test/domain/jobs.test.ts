@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import {
+  cancelJob,
   completeJob,
+  endCancelledJob,
   enqueueJob,
   failJob,
   type Job,
@@ -8,6 +10,7 @@ import {
   jobFold,
   jobIsFinished,
   progressJob,
+  retryJob,
   startJob,
 } from '../../src/domain/jobs.ts';
 
@@ -25,6 +28,7 @@ const started = (attempt: number, recovered = false): JobEvent => ({
   type: 'JobStarted',
   data: { type: 'echo', attempt, worker: 'w', recovered },
 });
+const later = '2026-01-01T00:01:00.000Z';
 const error = { name: 'Error', message: 'no' };
 
 function given(...events: JobEvent[]): Job {
@@ -53,10 +57,10 @@ describe('a job', () => {
   });
 
   it('retries while it has attempts left', () => {
-    const decision = failJob(given(enqueued, started(1)), { error, retryAt: 'later', final: false });
+    const decision = failJob(given(enqueued, started(1)), { error, retryAt: later, final: false });
     expect(decision).toEqual({
       ok: true,
-      events: [{ type: 'JobAttemptFailed', data: { type: 'echo', attempt: 1, error, retryAt: 'later' } }],
+      events: [{ type: 'JobAttemptFailed', data: { type: 'echo', attempt: 1, error, retryAt: later } }],
     });
   });
 
@@ -64,17 +68,17 @@ describe('a job', () => {
     const state = given(
       enqueued,
       started(1),
-      { type: 'JobAttemptFailed', data: { type: 'echo', attempt: 1, error, retryAt: 'x' } },
+      { type: 'JobAttemptFailed', data: { type: 'echo', attempt: 1, error, retryAt: later } },
       started(2),
     );
-    expect(failJob(state, { error, retryAt: 'later', final: false })).toMatchObject({
+    expect(failJob(state, { error, retryAt: later, final: false })).toMatchObject({
       ok: true,
       events: [{ type: 'JobDeadLettered', data: { attempt: 2 } }],
     });
   });
 
   it('becomes a dead letter at once when trying again is of no use', () => {
-    expect(failJob(given(enqueued, started(1)), { error, retryAt: 'x', final: true })).toMatchObject({
+    expect(failJob(given(enqueued, started(1)), { error, retryAt: later, final: true })).toMatchObject({
       events: [{ type: 'JobDeadLettered' }],
     });
   });
@@ -89,7 +93,7 @@ describe('a job', () => {
       completeJob(state, {}),
       progressJob(state, 50),
       startJob(state, 'w'),
-      failJob(state, { error, retryAt: 'x', final: false }),
+      failJob(state, { error, retryAt: later, final: false }),
     ]) {
       expect(again).toMatchObject({ ok: false, refusal: { code: 'job_finished' } });
     }
@@ -99,5 +103,114 @@ describe('a job', () => {
     const running = given(enqueued, started(1));
     expect(progressJob(running, 130)).toMatchObject({ events: [{ data: { progress: 100 } }] });
     expect(progressJob(running, -1)).toMatchObject({ events: [{ data: { progress: 0 } }] });
+  });
+});
+
+const dead: JobEvent = { type: 'JobDeadLettered', data: { type: 'echo', attempt: 2, error } };
+const asked: JobEvent = { type: 'JobCancelRequested', data: { type: 'echo' } };
+const cancelled = (attempts: number): JobEvent => ({
+  type: 'JobCancelled',
+  data: { type: 'echo', attempts },
+});
+const failedOnce: JobEvent = {
+  type: 'JobAttemptFailed',
+  data: { type: 'echo', attempt: 1, error, retryAt: later },
+};
+
+describe('a job with a time', () => {
+  it('is scheduled, and due then', () => {
+    const scheduled: JobEvent = { type: 'JobEnqueued', data: { ...spec, runAt: later } };
+    expect(given(scheduled)).toMatchObject({ phase: 'scheduled', dueAt: Date.parse(later) });
+    expect(given(enqueued)).toMatchObject({ phase: 'queued', dueAt: Date.parse(meta.at) });
+  });
+});
+
+describe('cancelling a job', () => {
+  it.each([
+    ['queued', [enqueued], 0],
+    ['scheduled', [{ type: 'JobEnqueued', data: { ...spec, runAt: later } } as JobEvent], 0],
+    ['retrying', [enqueued, started(1), failedOnce], 1],
+  ])('that is %s ends it at once', (_phase, events, attempts) => {
+    expect(cancelJob(given(...events))).toEqual({ ok: true, events: [cancelled(attempts)] });
+  });
+
+  it('that runs asks for its end; asking again changes nothing', () => {
+    const running = given(enqueued, started(1));
+    expect(cancelJob(running)).toEqual({ ok: true, events: [asked] });
+    expect(cancelJob(given(enqueued, started(1), asked))).toEqual({ ok: true, events: [] });
+  });
+
+  it('that has ended is refused, whichever way it has', () => {
+    const done: JobEvent = { type: 'JobCompleted', data: { type: 'echo', attempt: 1, result: 1 } };
+    for (const last of [done, dead, cancelled(1)]) {
+      expect(cancelJob(given(enqueued, started(1), last))).toMatchObject({
+        ok: false,
+        refusal: { code: 'job_finished' },
+      });
+    }
+  });
+
+  it('that is asked for first wins over the result, over a failure, and over a recovery', () => {
+    const state = given(enqueued, started(1), asked);
+    for (const decision of [
+      completeJob(state, { rows: 1 }),
+      failJob(state, { error, retryAt: later, final: false }),
+      startJob(state, 'w'),
+      endCancelledJob(state),
+    ]) {
+      expect(decision).toEqual({ ok: true, events: [cancelled(1)] });
+    }
+    expect(progressJob(state, 50)).toEqual({ ok: true, events: [] });
+  });
+
+  it('that has ended leaves nothing to be run', () => {
+    const state = given(enqueued, cancelled(0));
+    expect(jobIsFinished(state)).toBe(true);
+    for (const decision of [startJob(state, 'w'), completeJob(state, 1), endCancelledJob(state)]) {
+      expect(decision).toMatchObject({ ok: false });
+    }
+  });
+});
+
+describe('retrying a job', () => {
+  const retried = (events: JobEvent[], now = later) => {
+    const decision = retryJob(given(...events), now);
+    if (!decision.ok) throw new Error(decision.refusal.code);
+    return given(...events, ...decision.events);
+  };
+
+  it('that failed gives it all its attempts again, numbered on', () => {
+    const failed = [enqueued, started(1), failedOnce, started(2), dead];
+    const decision = retryJob(given(...failed), later);
+    expect(decision).toMatchObject({ events: [{ type: 'JobRetried', data: { attempts: 2 } }] });
+    const events = decision.ok ? decision.events : [];
+    const third = given(...failed, ...events, started(3));
+    expect(failJob(third, { error, retryAt: later, final: false })).toMatchObject({
+      events: [{ type: 'JobAttemptFailed', data: { attempt: 3 } }],
+    });
+    const fourth = given(...failed, ...events, started(4));
+    expect(failJob(fourth, { error, retryAt: later, final: false })).toMatchObject({
+      events: [{ type: 'JobDeadLettered', data: { attempt: 4 } }],
+    });
+  });
+
+  it('that was cancelled enqueues it under another time, so that the entry left behind is told from the new one', () => {
+    expect(retried([enqueued, cancelled(0)], meta.at)).toMatchObject({
+      phase: 'queued',
+      dueAt: Date.parse(meta.at) + 1,
+    });
+    expect(retried([enqueued, cancelled(0)])).toMatchObject({ dueAt: Date.parse(later) });
+  });
+
+  it('that was cancelled before its time makes it due now', () => {
+    const scheduled: JobEvent = { type: 'JobEnqueued', data: { ...spec, runAt: '2030-01-01T00:00:00.000Z' } };
+    expect(retried([scheduled, cancelled(0)])).toMatchObject({ phase: 'queued', dueAt: Date.parse(later) });
+  });
+
+  it('that waits, runs or has succeeded is refused', () => {
+    const done: JobEvent = { type: 'JobCompleted', data: { type: 'echo', attempt: 1, result: 1 } };
+    for (const events of [[enqueued], [enqueued, started(1)], [enqueued, started(1), done]]) {
+      expect(retryJob(given(...events), later)).toMatchObject({ refusal: { code: 'job_not_retryable' } });
+    }
   });
 });

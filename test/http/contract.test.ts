@@ -106,6 +106,18 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
   await ask('GET', `${url}x`, {}, '/v1/blobs/{key}');
   await ask('GET', `/v1/jobs/${asked.body.jobId}`, own, '/v1/jobs/{id}');
   await ask('GET', '/v1/jobs/other', own, '/v1/jobs/{id}');
+  const echo = { type: 'echo', payload: {} };
+  const enqueued = await ask('POST', '/v1/jobs', { ...asks, body: echo });
+  await ask('POST', '/v1/jobs', { ...asks, body: echo });
+  await ask('POST', '/v1/jobs', { ...asks, body: { ...echo, payload: { other: true } } });
+  for (const body of [{}, { ...echo, type: 'export' }, { ...echo, runAt: '2027-01-01T00:00:00Z' }]) {
+    await ask('POST', '/v1/jobs', { token, body });
+  }
+  for (const change of ['cancel', 'retry']) {
+    for (const which of [enqueued.body.id, asked.body.jobId, 'other']) {
+      await ask('POST', `/v1/jobs/${which}/${change}`, { token }, `/v1/jobs/{id}/${change}`);
+    }
+  }
   for (const query of ['?limit=1', '?limit=0']) await ask('GET', `/v1/jobs${query}`, own, '/v1/jobs');
 
   await ask('POST', '/v1/stream-tickets', { token, body: { path: `/v1/exports/${id}/progress` } });

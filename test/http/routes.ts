@@ -1,11 +1,14 @@
 import type { Done } from '../../src/commands/handle.ts';
+import { echoJob } from '../../src/consumers/echo.ts';
+import { exportJobType } from '../../src/domain/exports.ts';
 import { type AccountId, type ExportId, type JobId, type SessionId, streamId } from '../../src/domain/ids.ts';
+import { createJobTypes } from '../../src/domain/job-types.ts';
 import { accountRoutes } from '../../src/http/accounts.ts';
 import { blobRoutes } from '../../src/http/blobs.ts';
 import { commandContexts } from '../../src/http/commands.ts';
 import { createStreams } from '../../src/http/draining.ts';
 import { exportRoutes } from '../../src/http/exports.ts';
-import { jobRoutes } from '../../src/http/jobs.ts';
+import { jobRoutes } from '../../src/http/jobs/routes.ts';
 import { metaRoutes } from '../../src/http/meta.ts';
 import { sessionRoutes } from '../../src/http/sessions.ts';
 import { streamTicketRoutes } from '../../src/http/stream-tickets.ts';
@@ -49,6 +52,10 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     requestExport: async () => done({ id: exportId, version: 2, jobId, status: 'queued' as const }),
     findAccount: async () => undefined,
     openFor: async (_id: string, texts: readonly string[]) => [...texts],
+    jobTypes: createJobTypes([echoJob, exportJobType]),
+    enqueueJob: async () => done({ id: jobId, version: 1, status: 'queued' as const }),
+    cancelJob: async () => done({ id: jobId, version: 2, status: 'cancelled' as const }),
+    retryJob: async () => done({ id: jobId, version: 3, status: 'queued' as const }),
     findJob: async () => undefined,
     listJobs: async () => [],
     findExport: async () => undefined,

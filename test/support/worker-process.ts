@@ -38,6 +38,7 @@ const say = (word: string, jobId: string, attempt: number) =>
 
 const job = defineJob({
   type: 'test',
+  enqueuedBy: 'accounts',
   queue: 'default',
   maxAttempts: 3,
   timeoutSeconds: 60,

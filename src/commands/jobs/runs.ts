@@ -1,18 +1,22 @@
-import type { Decision } from '../domain/decision.ts';
-import { type JobId, partitionOf } from '../domain/ids.ts';
+import type { Decision } from '../../domain/decision.ts';
+import { type JobId, partitionOf } from '../../domain/ids.ts';
 import {
   completeJob,
+  endCancelledJob,
   type Failure,
   failJob,
   type Job,
   type JobEvent,
   type JobSpec,
   jobFold,
+  jobIsFinished,
+  jobIsRunning,
   progressJob,
   startJob,
-} from '../domain/jobs.ts';
-import { type EventStore, type Loaded, OutcomeUnknownError, type Work } from '../eventstore/types.ts';
-import { type CommandDeps, changeOf, encodeChange } from './handle.ts';
+} from '../../domain/jobs.ts';
+import { type EventStore, type Loaded, OutcomeUnknownError } from '../../eventstore/types.ts';
+import { type CommandDeps, changeOf, encodeChange } from '../handle.ts';
+import { workOf } from '../work.ts';
 
 export type JobDeps = Pick<CommandDeps, 'now' | 'randomText' | 'traceCommit'> & {
   readonly store: Pick<EventStore, 'load' | 'commit'>;
@@ -24,6 +28,8 @@ export type TakenJob = {
   readonly queue: string;
   readonly priority: string;
   readonly entryId: string;
+  /** When it became due, ms since 1970: what tells the job's own entry from one that a cancellation left behind. */
+  readonly dueAt: number;
   readonly lease: { readonly group: string; readonly token: number };
 };
 
@@ -33,6 +39,8 @@ export type JobRun = {
   readonly spec: JobSpec;
   /** 1 for the first. */
   readonly attempt: number;
+  /** Of this number since the job was enqueued, or retried by hand: what backoff goes by. */
+  readonly turn: number;
   /** The run before ended without a word. */
   readonly recovered: boolean;
   readonly loaded: Loaded<Job>;
@@ -48,17 +56,33 @@ export type JobRecorded =
 const ATTEMPTS = 10;
 const ACTOR = 'system:worker';
 
-/** What a run would be: the next attempt, or the recovery of the last. Writes nothing unless the job has ended. */
+/**
+ * What a run would be: the next attempt, or the recovery of the last. Writes nothing, unless there is nothing to run:
+ * the job has ended, or was to end when its last worker was lost.
+ */
 export async function openRun(deps: JobDeps, taken: TakenJob): Promise<JobRecorded> {
   const loaded = await deps.store.load(taken.jobId, jobFold);
   const { state } = loaded;
-  if (!('spec' in state)) return finishEntry(deps, taken);
-  const recovered = state.phase === 'running';
+  if (!isIts(taken, state) || jobIsFinished(state)) return finishEntry(deps, taken);
+  const { spec, before } = state;
+  const recovered = jobIsRunning(state);
   const attempt = recovered ? state.attempts : state.attempts + 1;
-  return { kind: 'recorded', run: { taken, spec: state.spec, attempt, recovered, loaded } };
+  const run = { taken, spec, attempt, turn: attempt - before, recovered, loaded };
+  return state.phase === 'cancelling' ? recordCancellation(deps, run) : { kind: 'recorded', run };
 }
 
-/** @param worker who runs it, for people to read */
+/** What a recording led to, of a job that goes on or of one that has ended. */
+export function phaseOf({ loaded }: JobRun): Job['phase'] {
+  return loaded.state.phase;
+}
+
+/** Whether somebody wants the job to end: to be asked while it runs. */
+export async function isToEnd(deps: Pick<JobDeps, 'store'>, taken: TakenJob): Promise<boolean> {
+  const { state } = await deps.store.load(taken.jobId, jobFold);
+  return state.phase === 'cancelling' && state.dueAt === taken.dueAt;
+}
+
+/** Leads to `running`. @param worker who runs it, for people to read */
 export function recordStart(deps: JobDeps, run: JobRun, worker: string): Promise<JobRecorded> {
   // Past the guard of commands, or full queues would never empty: lanes start nothing from the guard's next step on.
   return record(deps, run, {
@@ -68,6 +92,7 @@ export function recordStart(deps: JobDeps, run: JobRun, worker: string): Promise
   });
 }
 
+/** Leads to `running`, or finds the job `cancelling`. */
 export function recordProgress(
   deps: JobDeps,
   run: JobRun,
@@ -77,20 +102,20 @@ export function recordProgress(
   return record(deps, run, {
     decide: (state) => progressJob(state, progress, detail),
     leadsTo: ['running'],
+    memory: 'command',
   });
 }
 
-/** Records the result and removes the work entry, in one commit. */
+/** Records the result: leads to `succeeded`, or to `cancelled` if that was asked for before. */
 export function recordCompletion(deps: JobDeps, run: JobRun, result: unknown): Promise<JobRecorded> {
   return record(deps, run, {
     decide: (state) => completeJob(state, result),
     leadsTo: ['succeeded'],
     memory: 'completion',
-    finishes: true,
   });
 }
 
-/** Records a failed attempt, sets the timer of the next (if there is one) and removes the work entry. */
+/** Records a failed attempt: leads to `retrying`, with a timer, to `failed`, or to `cancelled`. */
 export function recordFailure(
   deps: JobDeps,
   run: JobRun,
@@ -101,54 +126,43 @@ export function recordFailure(
     decide: (state) => failJob(state, input),
     leadsTo: ['retrying', 'failed'],
     memory: 'completion',
-    finishes: true,
-    timer: (state, traceparent) =>
-      state.phase === 'retrying'
-        ? {
-            queue: run.taken.queue,
-            priority: run.taken.priority,
-            jobId: run.taken.jobId,
-            type: run.spec.type,
-            dueAt: failure.retryAt.getTime(),
-            ...(traceparent ? { traceparent } : {}),
-          }
-        : undefined,
   });
+}
+
+/** Records that a run was stopped because somebody wanted it to: leads to `cancelled`. */
+export function recordCancellation(deps: JobDeps, run: JobRun): Promise<JobRecorded> {
+  return record(deps, run, { decide: endCancelledJob, leadsTo: ['cancelled'], memory: 'completion' });
 }
 
 type Recording = {
   readonly decide: (state: Job) => Decision<JobEvent>;
   /**
-   * Phases that it may lead to. Only the lease's holder writes to a running job: one that is found there, at the
-   * next version, after a reply was lost was written by this very recording.
+   * Phases that it may lead to. Of a running job only the lease's holder writes these: one that is found there, at
+   * the next version, after a reply was lost was written by this very recording.
    */
   readonly leadsTo: readonly Job['phase'][];
-  /** Default: 'command', refused while memory is short. */
-  readonly memory?: 'completion';
-  /** Removes the work entry. */
-  readonly finishes?: boolean;
-  readonly timer?: (state: Job, traceparent: string | undefined) => Work | undefined;
+  /** Commands are refused while memory is short. */
+  readonly memory: 'command' | 'completion';
 };
 
+/** Commits what was decided; with it, the work entry goes as soon as the job does not run any more. */
 async function record(deps: JobDeps, run: JobRun, recording: Recording): Promise<JobRecorded> {
   const { taken } = run;
   let { loaded } = run;
   for (let attempt = 1; ; attempt++) {
+    if (!isIts(taken, loaded.state)) return finishEntry(deps, taken);
     const decision = recording.decide(loaded.state);
     if (!decision.ok) return finishEntry(deps, taken);
+    if (decision.events.length === 0) return { kind: 'recorded', run: { ...run, loaded } };
     const context = { actor: ACTOR, correlation: run.spec.correlation, ...ownerOf(run.spec) };
     const stream = { streamId: taken.jobId, ...loaded };
     const change = changeOf(context, deps.now().toISOString(), stream, jobFold, decision.events);
     const state = change.state.value as Job;
-    const committed = await commit(deps, taken, (traceparent) => {
-      const timer = recording.timer?.(state, traceparent);
-      return {
-        appends: [encodeChange(deps, { ...context, ...(traceparent ? { traceparent } : {}) }, change)],
-        ...(timer ? { timers: [timer] } : {}),
-        ...(recording.finishes ? { finished: [taken] } : {}),
-        memory: recording.memory ?? 'command',
-      };
-    });
+    const committed = await commit(deps, taken, (traceparent) => ({
+      appends: [encodeChange(deps, { ...context, ...(traceparent ? { traceparent } : {}) }, change)],
+      ...(jobIsRunning(state) ? {} : { ...workOf(taken.jobId, state, traceparent), finished: [taken] }),
+      memory: recording.memory,
+    }));
     if (committed === 'lease_lost') return { kind: 'lease_lost' };
     if (committed !== 'conflict' && committed !== 'unknown') {
       const expected = { kind: 'loaded' as const, version: change.version };
@@ -168,6 +182,11 @@ async function record(deps: JobDeps, run: JobRun, recording: Recording): Promise
   }
 }
 
+/** Whether the job can be run by this entry at all: it was not enqueued anew since, and has not succeeded. */
+function isIts(taken: TakenJob, state: Job): state is Extract<Job, { spec: JobSpec }> {
+  return 'spec' in state && state.dueAt === taken.dueAt;
+}
+
 /** Removes the entry of a job for which nothing is left to do. */
 async function finishEntry(deps: JobDeps, taken: TakenJob): Promise<JobRecorded> {
   const committed = await commit(deps, taken, () => ({
@@ -178,7 +197,10 @@ async function finishEntry(deps: JobDeps, taken: TakenJob): Promise<JobRecorded>
   return { kind: committed === 'lease_lost' ? 'lease_lost' : 'finished' };
 }
 
-type Contents = Pick<Parameters<EventStore['commit']>[0], 'appends' | 'timers' | 'finished' | 'memory'>;
+type Contents = Pick<
+  Parameters<EventStore['commit']>[0],
+  'appends' | 'work' | 'timers' | 'finished' | 'memory'
+>;
 
 async function commit(
   deps: JobDeps,

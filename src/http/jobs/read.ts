@@ -1,45 +1,15 @@
 import { Type } from 'typebox';
-import type { Hmac } from '../access/signing.ts';
-import type { Caller } from '../access/tokens.ts';
-import { parseStreamId } from '../domain/ids.ts';
-import type { JobListing, JobView } from '../projections/jobs.ts';
-import { callerOf } from './authentication.ts';
-import { notModified, uncachedList } from './caching.ts';
-import { nextLink, readCursor, writeCursor } from './cursors.ts';
-import { failureOf } from './job-failure.ts';
-import { Problem } from './problems.ts';
-import {
-  Cursor,
-  Failure,
-  Id,
-  IdParams,
-  Limit,
-  NotModified,
-  Status,
-  Strict,
-  Time,
-  Version,
-} from './schemas.ts';
-import type { Routes } from './types.ts';
+import type { Hmac } from '../../access/signing.ts';
+import { parseStreamId } from '../../domain/ids.ts';
+import type { JobListing, JobView } from '../../projections/jobs.ts';
+import { callerOf } from '../authentication.ts';
+import { notModified, uncachedList } from '../caching.ts';
+import { nextLink, readCursor, writeCursor } from '../cursors.ts';
+import { Problem } from '../problems.ts';
+import { Cursor, IdParams, Limit, NotModified, Status, Strict, Time } from '../schemas.ts';
+import type { Routes } from '../types.ts';
+import { Job, ownerOf, shown } from './schemas.ts';
 
-const Job = Type.Object(
-  {
-    id: Id,
-    type: Type.String(),
-    queue: Type.String(),
-    status: Status,
-    attempts: Type.Integer(),
-    progress: Type.Number({ minimum: 0, maximum: 100, description: 'Percent.' }),
-    result: Type.Optional(Type.Unknown()),
-    error: Type.Optional(Failure),
-    createdAt: Time,
-    startedAt: Type.Optional(Time),
-    finishedAt: Type.Optional(Time),
-    traceId: Type.Optional(Type.String()),
-    version: Version,
-  },
-  { description: 'A job.' },
-);
 const Jobs = Type.Object(
   { items: Type.Array(Job), nextCursor: Type.Optional(Cursor) },
   { description: 'A page of jobs, the newest first.' },
@@ -54,12 +24,15 @@ const Listing = Strict({
   cursor: Type.Optional(Cursor),
 });
 
-export function jobRoutes(deps: {
+export type JobReadDeps = {
   readonly hmac: Hmac;
   /** With `owner`, only if it is theirs. */
   readonly findJob: (id: string, owner?: string) => Promise<JobView | undefined>;
   readonly listJobs: (listing: JobListing) => Promise<JobView[]>;
-}): Routes {
+};
+
+/** What the read model says of jobs. */
+export function jobReadRoutes(deps: JobReadDeps): Routes {
   return (app) => {
     app.get(
       '/v1/jobs/:id',
@@ -110,14 +83,4 @@ export function jobRoutes(deps: {
       },
     );
   };
-}
-
-/** Operators see everybody's. */
-function ownerOf({ accountId, role }: Caller): string | undefined {
-  return role === 'operator' ? undefined : accountId;
-}
-
-/** Without the stack of a failure, which tells about our insides. */
-function shown({ error, ...job }: JobView) {
-  return { ...job, ...(error === undefined ? {} : { error: failureOf(error) }) };
 }

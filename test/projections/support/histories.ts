@@ -13,6 +13,7 @@ import {
   streamId,
 } from '../../../src/domain/ids.ts';
 import {
+  cancelJob,
   completeJob,
   enqueueJob,
   failJob,
@@ -20,6 +21,7 @@ import {
   type JobEvent,
   jobFold,
   progressJob,
+  retryJob,
   startJob,
 } from '../../../src/domain/jobs.ts';
 import { startSession } from '../../../src/domain/sessions.ts';
@@ -45,6 +47,8 @@ const step = fc.oneof(
   }),
   fc.record({ kind: fc.constant('complete' as const), result: json, rows: fc.nat() }),
   fc.record({ kind: fc.constant('fail' as const), error: failure, final: fc.boolean() }),
+  fc.record({ kind: fc.constant('cancel' as const) }),
+  fc.record({ kind: fc.constant('retry' as const) }),
 );
 type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
 
@@ -58,6 +62,10 @@ function decide(state: Job, step: Step, isExport: boolean): Decision<JobEvent> {
       return completeJob(state, isExport ? exportResult(step.rows) : step.result);
     case 'fail':
       return failJob(state, { error: step.error, final: step.final, retryAt: '2026-01-01T00:00:00.000Z' });
+    case 'cancel':
+      return cancelJob(state);
+    case 'retry':
+      return retryJob(state, '2026-01-02T00:00:00.000Z');
   }
 }
 
@@ -86,13 +94,13 @@ const spec = { queue: 'default', priority: 'normal', maxAttempts: 3, timeoutSeco
 
 function jobStory(partition: number): fc.Arbitrary<Story> {
   return fc
-    .record({ unique, steps: fc.array(step, { maxLength: 8 }), payload: json })
-    .map(({ unique, steps, payload }) => {
+    .record({ unique, steps: fc.array(step, { maxLength: 8 }), payload: json, later: fc.boolean() })
+    .map(({ unique, steps, payload, later }) => {
       const id: JobId = streamId('job', partition, unique);
-      return decided(enqueueJob({ phase: 'none' }, { ...spec, type: 'mail', payload })).flatMap((event) => [
-        { stream: id, event },
-        ...runOfJob(id, event, steps, false),
-      ]);
+      const due = later ? { runAt: '2026-02-01T00:00:00.000Z' } : {};
+      return decided(enqueueJob({ phase: 'none' }, { ...spec, ...due, type: 'mail', payload })).flatMap(
+        (event) => [{ stream: id, event }, ...runOfJob(id, event, steps, false)],
+      );
     });
 }
 

@@ -1,0 +1,148 @@
+import type { Static } from 'typebox';
+import { type Decision, refuse } from '../../domain/decision.ts';
+import { type JobId, partitionOf } from '../../domain/ids.ts';
+import {
+  cancelJob as decideCancel,
+  enqueueJob as decideEnqueue,
+  retryJob as decideRetry,
+  type Job,
+  type JobEnqueued,
+  type JobEvent,
+  jobFold,
+  ownerOfJob,
+} from '../../domain/jobs.ts';
+import type { Loaded } from '../../eventstore/types.ts';
+import {
+  type CommandContext,
+  type CommandDeps,
+  type CommandResult,
+  changeOf,
+  handle,
+  mintId,
+  streamFor,
+} from '../handle.ts';
+import { workOf } from '../work.ts';
+
+export type JobCommandDeps = CommandDeps & {
+  /** Tells whom it concerns to look sooner. May get lost: they look by themselves after a while. */
+  readonly hint: {
+    /** A timer was set for `dueAt`, ms since 1970. */
+    readonly timer: (partition: number, dueAt: number) => void;
+    /** A running job is to end. */
+    readonly cancel: (jobId: JobId) => void;
+  };
+};
+
+export type JobAccepted = {
+  readonly id: JobId;
+  readonly version: number;
+  readonly status: 'scheduled' | 'queued' | 'running' | 'cancelled';
+};
+
+/** Enqueues a job, at once or by a timer. `input` is what `jobOf` made of the request; its payload was checked. */
+export async function enqueueJob(
+  deps: JobCommandDeps,
+  context: CommandContext,
+  input: Static<typeof JobEnqueued>,
+): Promise<CommandResult<JobAccepted>> {
+  const anywhere =
+    Number.parseInt(deps.hmac('spread', deps.randomText(20)).slice(0, 8), 16) % deps.store.partitions;
+  const minted = await mintId(deps, context, 'job', anywhere);
+  if (!minted.ok) return { kind: 'key_reused' };
+  const jobId: JobId = minted.id;
+  const partition = partitionOf(jobId);
+  let timerAt: number | undefined;
+  const result = await handle<JobAccepted>(deps, context, partition, async () => {
+    const job = await streamFor(deps, jobId, jobFold, minted.fresh);
+    const now = deps.now();
+    const decision = decideEnqueue(job.state, dueLater(input, now));
+    if (!decision.ok) return decision;
+    const change = changeOf(context, now.toISOString(), job, jobFold, decision.events);
+    const state = change.state.value as Job;
+    const due = decision.events.length > 0 ? workOf(jobId, state) : {};
+    timerAt = due.timers?.[0]?.dueAt;
+    return {
+      ok: true,
+      plan: {
+        changes: [change],
+        ...due,
+        body: { id: jobId, version: change.version, status: statusOf(state) },
+      },
+    };
+  });
+  if (timerAt !== undefined && result.kind === 'done') deps.hint.timer(partition, timerAt);
+  return result;
+}
+
+/** A time that has passed is now. */
+function dueLater({ runAt, ...input }: Static<typeof JobEnqueued>, now: Date): Static<typeof JobEnqueued> {
+  const due = runAt === undefined ? 0 : Date.parse(runAt);
+  return due > now.getTime() ? { ...input, runAt: new Date(due).toISOString() } : input;
+}
+
+export type JobOf = {
+  readonly jobId: JobId;
+  /** Whose it must be; absent: anybody's, for an operator. */
+  readonly owner?: string | undefined;
+};
+
+/**
+ * Cancels a job: at once if it waits, by way of its worker if it runs. Refused with `not_found`, `job_finished`.
+ */
+export async function cancelJob(
+  deps: JobCommandDeps,
+  context: CommandContext,
+  input: JobOf,
+): Promise<CommandResult<JobAccepted>> {
+  const result = await change(deps, context, input, (state) => decideCancel(state));
+  if (result.kind === 'done' && result.body.status === 'running') deps.hint.cancel(input.jobId);
+  return result;
+}
+
+/** Enqueues a job again that failed or was cancelled. Refused with `not_found`, `job_not_retryable`. */
+export function retryJob(
+  deps: JobCommandDeps,
+  context: CommandContext,
+  input: JobOf,
+): Promise<CommandResult<JobAccepted>> {
+  return change(deps, context, input, (state, now) => decideRetry(state, now));
+}
+
+async function change(
+  deps: JobCommandDeps,
+  context: CommandContext,
+  { jobId, owner }: JobOf,
+  decide: (state: Job, now: string) => Decision<JobEvent>,
+): Promise<CommandResult<JobAccepted>> {
+  let first: Loaded<Job> | undefined = await deps.store.load(jobId, jobFold);
+  const its = ownerOfJob(first.state);
+  if (first.version === 0 || (owner !== undefined && its !== owner)) {
+    return { kind: 'refused', refusal: refuse('not_found', 'There is no such job of yours.').refusal };
+  }
+  // The events are the owner's, whoever asked for them.
+  const { owner: _asker, ...rest } = context;
+  const own: CommandContext = its === undefined ? rest : { ...rest, owner: its };
+  return handle<JobAccepted>(deps, own, partitionOf(jobId), async () => {
+    const job = { streamId: jobId, ...(first ?? (await deps.store.load(jobId, jobFold))) };
+    first = undefined;
+    const at = deps.now().toISOString();
+    const decision = decide(job.state, at);
+    if (!decision.ok) return decision;
+    const changed = changeOf(own, at, job, jobFold, decision.events);
+    const state = changed.state.value as Job;
+    return {
+      ok: true,
+      plan: {
+        changes: [changed],
+        ...(decision.events.length > 0 ? workOf(jobId, state) : {}),
+        // Its work entry can't be named from here: whoever takes it finds the job cancelled.
+        ...(state.phase === 'cancelled' ? { cancelledTimers: [jobId] } : {}),
+        body: { id: jobId, version: changed.version, status: statusOf(state) },
+      },
+    };
+  });
+}
+
+function statusOf({ phase }: Job): JobAccepted['status'] {
+  return phase === 'scheduled' || phase === 'cancelled' || phase === 'queued' ? phase : 'running';
+}

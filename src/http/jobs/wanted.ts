@@ -1,0 +1,53 @@
+import type { Static } from 'typebox';
+import type { Caller } from '../../access/tokens.ts';
+import { type JobTypes, jobOf, mayEnqueue } from '../../domain/job-types.ts';
+import type { JobEnqueued } from '../../domain/jobs.ts';
+import { detailsOf } from '../failures.ts';
+import { Problem, type ProblemDetail } from '../problems.ts';
+import type { JobRequest } from './schemas.ts';
+
+/** A payload is part of an event. */
+const PAYLOAD_BYTES = 256 * 1024;
+const MAX_ERRORS = 20;
+const FURTHEST_YEARS = 10;
+
+/**
+ * The job that a request asks for, with its type's settings where it says nothing. Throws a `Problem`: 400 with
+ * pointers, 403 for a type that the caller may not run.
+ *
+ * @param at JSON pointer of the request within the body
+ */
+export function jobWanted(
+  types: JobTypes,
+  caller: Pick<Caller, 'role'>,
+  request: JobRequest,
+  now: Date,
+  at = '',
+): Static<typeof JobEnqueued> {
+  const type = types.get(request.type);
+  if (!type) throw wrong([{ pointer: `${at}/type`, detail: 'is no type of jobs here' }]);
+  if (!mayEnqueue(type, caller.role)) {
+    throw new Problem('forbidden', `Jobs of the type ${type.type} are not yours to enqueue.`);
+  }
+  const faults = type.faults(request.payload);
+  if (faults.length > 0) {
+    const errors = faults.flatMap((fault) => detailsOf(fault, 'body', `${at}/payload`));
+    throw wrong(errors.slice(0, MAX_ERRORS));
+  }
+  if (Buffer.byteLength(JSON.stringify(request.payload)) > PAYLOAD_BYTES) {
+    throw wrong([{ pointer: `${at}/payload`, detail: 'is larger than 256 KiB: put it in a file' }]);
+  }
+  // Written so that what is no time at all is refused, too.
+  if (request.runAt !== undefined && !(Date.parse(request.runAt) <= furthest(now))) {
+    throw wrong([{ pointer: `${at}/runAt`, detail: `is more than ${FURTHEST_YEARS} years away` }]);
+  }
+  return jobOf(type, request.payload, request);
+}
+
+function wrong(errors: readonly ProblemDetail[]): Problem {
+  return new Problem('invalid_request', 'The job is not as it should be; see errors.', { errors });
+}
+
+function furthest(now: Date): number {
+  return new Date(now).setUTCFullYear(now.getUTCFullYear() + FURTHEST_YEARS);
+}

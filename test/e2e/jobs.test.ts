@@ -1,0 +1,128 @@
+import { Redis } from 'ioredis';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { type ExportId, type JobId, jobOfExport, partitionOf } from '../../src/domain/ids.ts';
+import { createKeys } from '../../src/eventstore/partitions.ts';
+import type { Answer, Client, Person } from '../support/client.ts';
+import { waitUntil } from '../support/installation.ts';
+import { sharedSetting } from '../support/setting.ts';
+
+const FINAL = ['succeeded', 'failed', 'cancelled'];
+
+function enqueue(client: Client, { token }: Person, body: object, headers = {}) {
+  return client.send('POST', '/v1/jobs', { token, body: { type: 'echo', payload: {}, ...body }, headers });
+}
+
+async function finished(client: Client, { token }: Person, id: string): Promise<Answer['body']> {
+  let { body } = await client.send('GET', `/v1/jobs/${id}`, { token });
+  await waitUntil(async () => {
+    ({ body } = await client.send('GET', `/v1/jobs/${id}`, { token }));
+    return FINAL.includes(String(body.status));
+  }, 'the job to end');
+  return body;
+}
+
+describe('a job', () => {
+  it('that anybody may run is taken, run, and read with its result', async () => {
+    const { installation } = await sharedSetting();
+    await installation.startAll();
+    const client = installation.client();
+    const ada = await client.register();
+    const payload = { hello: ['wörld', { deep: true }] };
+    const accepted = await enqueue(client, ada, { payload }, { 'idempotency-key': '"once"' });
+    expect(accepted.status).toBe(202);
+    expect(accepted.headers.get('location')).toBe(`/v1/jobs/${accepted.body.id}`);
+    expect(accepted.headers.get('etag')).toBe('"1"');
+
+    // Read at once, by the position that was answered.
+    const headers = { 'consistent-with': String(accepted.headers.get('position')) };
+    const read = await client.send('GET', `/v1/jobs/${accepted.body.id}`, { token: ada.token, headers });
+    expect(read.status).toBe(200);
+    expect(await finished(client, ada, String(accepted.body.id))).toMatchObject({
+      type: 'echo',
+      queue: 'default',
+      status: 'succeeded',
+      attempts: 1,
+      result: payload,
+    });
+
+    const again = await enqueue(client, ada, { payload }, { 'idempotency-key': '"once"' });
+    expect(again.body).toEqual(accepted.body);
+    expect(again.headers.get('idempotency-replayed')).toBe('true');
+    const other = await enqueue(client, ada, { payload: {} }, { 'idempotency-key': '"once"' });
+    expect(other.status).toBe(422);
+    const bob = await client.register();
+    const unseen = await client.send('GET', `/v1/jobs/${accepted.body.id}`, { token: bob.token });
+    expect(unseen.status).toBe(404);
+    for (const change of ['cancel', 'retry']) {
+      const path = `/v1/jobs/${accepted.body.id}/${change}`;
+      expect((await client.send('POST', path, { token: bob.token })).status).toBe(404);
+      expect((await client.send('POST', path, { token: ada.token })).status).toBe(409);
+    }
+  });
+
+  it('with a time waits for it, and starts when it has come; one that is cancelled before never starts', async () => {
+    const { world, installation } = await sharedSetting();
+    await installation.startAll();
+    const client = installation.client();
+    const ada = await client.register();
+    const runAt = new Date(Date.now() + 2_000);
+    const [due, cancelled] = await Promise.all(
+      [1, 2].map((n) => enqueue(client, ada, { payload: { n }, runAt: runAt.toISOString() })),
+    );
+    if (!due || !cancelled) throw new Error('nothing was answered');
+    expect(due.body.status).toBe('scheduled');
+    const cancel = `/v1/jobs/${cancelled.body.id}/cancel`;
+    expect((await client.send('POST', cancel, { token: ada.token })).body.status).toBe('cancelled');
+    const job = await finished(client, ada, String(due.body.id));
+    expect(job.status).toBe('succeeded');
+    const startedAt = Date.parse(String(job.startedAt));
+    // Not a second late: far sooner than who has not heard of the timer would look.
+    expect(startedAt).toBeGreaterThanOrEqual(runAt.getTime());
+    expect(startedAt).toBeLessThan(runAt.getTime() + 5_000);
+    const events = await world.db
+      .selectFrom('ledger')
+      .select('type')
+      .where('stream_id', '=', String(cancelled.body.id))
+      .orderBy('version')
+      .execute();
+    expect(events.map(({ type }) => type)).toEqual(['JobEnqueued', 'JobCancelled']);
+  });
+
+  it('that runs in another process is stopped there when it is cancelled, and can be run again', async () => {
+    const { world, installation } = await sharedSetting();
+    // The ledger stands still, so the export waits in the middle of its run.
+    await Promise.all([installation.start('api'), installation.start('workers')]);
+    const client = installation.client();
+    const ada = await client.register();
+    const requested = await client.send('POST', '/v1/exports', {
+      token: ada.token,
+      body: { dataset: 'events', format: 'ndjson' },
+    });
+    const id = String(requested.body.id);
+    const jobId: JobId = jobOfExport(id as ExportId);
+    const redis = new Redis(world.redisUrl);
+    onTestFinished(() => redis.disconnect());
+    const keys = createKeys(world.prefix, 4)[partitionOf(jobId)];
+    const state = async () => (await redis.get(keys?.state(jobId) ?? '')) ?? '';
+    await waitUntil(async () => (await state()).includes('"phase":"running"'), 'the job to run');
+    const asked = Date.now();
+    const answer = await client.send('POST', `/v1/jobs/${jobId}/cancel`, { token: ada.token });
+    expect(answer).toMatchObject({ status: 202, body: { id: jobId, status: 'running' } });
+    await waitUntil(async () => (await state()).includes('"phase":"cancelled"'), 'the job to be cancelled');
+    // By the hint, and not by the look every five seconds.
+    expect(Date.now() - asked).toBeLessThan(4_000);
+    expect(await redis.xlen(keys?.work('exports', 'normal') ?? '')).toBe(0);
+
+    await installation.start('projectors');
+    expect((await client.finishedExport(id, ada.token)).body.status).toBe('cancelled');
+    const retried = await client.send('POST', `/v1/jobs/${jobId}/retry`, { token: ada.token });
+    expect(retried).toMatchObject({ status: 202, body: { status: 'queued' } });
+    const position = String(retried.headers.get('position'));
+    await client.send('GET', `/v1/exports/${id}`, {
+      token: ada.token,
+      headers: { 'consistent-with': position },
+    });
+    const done = await client.finishedExport(id, ada.token);
+    expect(done.body).toMatchObject({ status: 'succeeded', attempts: 2 });
+  });
+});
