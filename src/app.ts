@@ -26,6 +26,7 @@ import { createJobTypes } from './domain/job-types.ts';
 import { sessionFold } from './domain/sessions.ts';
 import { connectBlocking, connectSubscriber, connectWriter } from './eventstore/connections.ts';
 import { createDurability } from './eventstore/durability.ts';
+import { wholeHistory } from './eventstore/history.ts';
 import { openDatabase, openPool } from './eventstore/postgres.ts';
 import { createEventStore, type OpenEventStore } from './eventstore/store.ts';
 import { createCheckpointWaits } from './eventstore/waits.ts';
@@ -42,7 +43,7 @@ import { findAccount } from './projections/accounts.ts';
 import { readAtLeast } from './projections/consistency.ts';
 import type { Database } from './projections/database.ts';
 import { findExport } from './projections/exports.ts';
-import { findJob, listJobs } from './projections/jobs.ts';
+import { findJob, jobAsOf, listJobs } from './projections/jobs.ts';
 import { observeProjection } from './projections/observe.ts';
 import { type AnyProjection, type AnyRow, groupOf } from './projections/projection.ts';
 import { createProjectionGroup } from './projections/runner.ts';
@@ -129,6 +130,8 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         retryJob: (...rest) => retryJob(commands, ...rest),
         findJob: (id, owner) => findJob(db, id, owner),
         listJobs: (listing) => listJobs(db, listing),
+        jobAsOf: (id, asOf) => jobAsOf(wholeHistory(store, id), asOf),
+        readHistory: store.history,
       }),
       features.exports.routes({
         contextOf,

@@ -46,14 +46,15 @@ export async function readStream(
   db: Kysely<LedgerTables>,
   streamId: StreamId,
   afterVersion = 0,
+  limit?: number,
 ): Promise<RawEvent[]> {
-  const rows = await db
+  const query = db
     .selectFrom('ledger')
     .select(COLUMNS)
     .where('stream_id', '=', streamId)
     .where('version', '>', afterVersion)
-    .orderBy('version')
-    .execute();
+    .orderBy('version');
+  const rows = await (limit === undefined ? query : query.limit(limit)).execute();
   return rows.map(toEvent);
 }
 

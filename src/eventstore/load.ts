@@ -1,16 +1,13 @@
 import type { Kysely } from 'kysely';
 import type { Fold } from '../domain/decision.ts';
-import type { RawEvent } from '../domain/event.ts';
 import { type EventCodec, codec as everyEvent } from '../domain/events.ts';
 import { partitionOf, type StreamId } from '../domain/ids.ts';
-import { LEDGER_GROUP, readCheckpoint } from './checkpoints.ts';
 import type { Connection } from './connections.ts';
 import type { Fence } from './fence.ts';
-import { readStream } from './ledger-read.ts';
-import { LogGapError, readLogAfter } from './log.ts';
+import { ask, readStreamEvents, SCAN_CAP } from './history.ts';
 import type { PartitionKeys } from './partitions.ts';
 import type { LedgerTables } from './tables.ts';
-import { type FoldEvent, type Loaded, StoreFencedError, StoreUnavailableError } from './types.ts';
+import { type FoldEvent, type Loaded, StoreFencedError } from './types.ts';
 
 export type LoadDeps = {
   /** A reader. */
@@ -22,8 +19,6 @@ export type LoadDeps = {
   /** Most events that a load reads of the log's tail. Default 50,000. */
   readonly scanCap?: number;
 };
-
-const PAGE = 1_000;
 
 /**
  * A stream's state: from Redis where that can be trusted, else folded from the ledger and the log's tail, which
@@ -63,12 +58,14 @@ export async function loadStream<S, E>(
 }
 
 async function fromEvents<S, E>(
-  { connection, db, codec = everyEvent, scanCap = 50_000 }: LoadDeps,
+  { connection, db, codec = everyEvent, scanCap = SCAN_CAP }: LoadDeps,
   keys: PartitionKeys,
   streamId: StreamId,
   fold: Fold<S, E>,
 ): Promise<Loaded<S>> {
-  const { events, scannedTo } = await ask(() => readAll(connection, db, keys, streamId, scanCap));
+  const { events, scannedTo } = await ask(() =>
+    readStreamEvents({ connection, db, keys }, streamId, { scanCap }),
+  );
   let state = fold.initial;
   for (const event of events) {
     const { type, data, meta } = codec.decode(event);
@@ -84,52 +81,6 @@ async function fromEvents<S, E>(
     lastSeq: events.at(-1)?.seq ?? 0,
     expected: { kind: 'loaded', version, scannedTo },
   };
-}
-
-/** Every event of a stream, and the seq up to which there is no other. */
-async function readAll(
-  connection: Connection,
-  db: Kysely<LedgerTables>,
-  keys: PartitionKeys,
-  streamId: StreamId,
-  scanCap: number,
-): Promise<{ events: RawEvent[]; scannedTo: number }> {
-  for (let attempt = 1; ; attempt++) {
-    // The checkpoint first: rows that come in between are found in the ledger, or twice.
-    const from = (await readCheckpoint(db, LEDGER_GROUP, keys.partition)) ?? { epoch: 0, seq: 0 };
-    const events = await readStream(db, streamId);
-    try {
-      let at = { epoch: from.epoch, seq: from.seq };
-      for (;;) {
-        const page = await readLogAfter(connection.redis, keys, at, PAGE);
-        const last = page.at(-1);
-        if (!last) break;
-        for (const event of page) {
-          if (event.streamId === streamId && event.version > events.length) events.push(event);
-        }
-        at = { epoch: last.epoch, seq: last.seq };
-        if (page.length < PAGE) break;
-        if (at.seq - from.seq > scanCap) {
-          throw new StoreUnavailableError(
-            `the ledger is more than ${scanCap} events behind in partition ${keys.partition}`,
-          );
-        }
-      }
-      assertDense(streamId, events);
-      return { events, scannedTo: at.seq };
-    } catch (error) {
-      // Trimmed meanwhile, since the ledger has moved on: begin from where it is now.
-      if (!(error instanceof LogGapError) || attempt >= 3) throw error;
-    }
-  }
-}
-
-function assertDense(streamId: StreamId, events: readonly RawEvent[]): void {
-  for (const [index, event] of events.entries()) {
-    if (event.version !== index + 1) {
-      throw new Error(`${streamId} has version ${event.version} where ${index + 1} should be`);
-    }
-  }
 }
 
 const gathering = new WeakSet<object>();
@@ -165,14 +116,4 @@ function parseState(text: string | null): Kept | undefined {
   }
   const [version = 0, lastSeq = 0, recovery = -1, fold = -1] = parts;
   return { version, lastSeq, recovery, fold, json: text.slice(at) };
-}
-
-/** Whatever Redis or Postgres throws while they are away: nothing was done. */
-async function ask<T>(question: () => Promise<T>): Promise<T> {
-  try {
-    return await question();
-  } catch (error) {
-    if (error instanceof StoreUnavailableError) throw error;
-    throw new StoreUnavailableError('the state cannot be read now', { cause: error });
-  }
 }

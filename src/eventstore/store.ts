@@ -1,7 +1,10 @@
 import type { Kysely } from 'kysely';
+import type { RawEvent } from '../domain/event.ts';
+import type { StreamId } from '../domain/ids.ts';
 import { commitScripts, createCommitter } from './commit.ts';
 import { type Connection, connectReader, connectWriter } from './connections.ts';
 import { createFence, type Fence } from './fence.ts';
+import { type HistoryRange, readHistory } from './history.ts';
 import { ensureInstallation } from './installation.ts';
 import { loadStream } from './load.ts';
 import { type Maintenance, maintain, maintainScript } from './maintain.ts';
@@ -45,6 +48,8 @@ export type OpenEventStore = EventStore & {
   /** For short scripts beside the commits; knows its server's run id. */
   readonly writer: Connection;
   readonly reader: Connection;
+  /** A stream's events by version, from the ledger and the log's tail. */
+  history(streamId: StreamId, range: HistoryRange): Promise<RawEvent[]>;
   /** Evicts states and trims the log. */
   maintain(what: Maintenance): Promise<{ evicted: number; trimmed: number }>;
 };
@@ -102,6 +107,7 @@ export async function createEventStore(options: EventStoreOptions): Promise<Open
       reader,
       commit,
       load: (streamId, fold) => loadStream({ connection: reader, db, keys, fence }, streamId, fold),
+      history: (streamId, range) => readHistory({ connection: reader, db, keys, fence }, streamId, range),
       findClaim: (partition, key) => findClaim(reader, keys, partition, key),
       heads: () => readHeads(reader, keys),
       fencedBecause: fence.reason,

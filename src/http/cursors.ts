@@ -23,6 +23,19 @@ export function readCursor(hmac: Hmac, list: string, cursor: string | undefined)
   return before;
 }
 
+/** A cursor into one stream's events. @param list names the list and the stream */
+export function writeVersionCursor(hmac: Hmac, list: string, version: number): string {
+  return signText(hmac, `cursor ${list}`, String(version));
+}
+
+/** The version that the page before ended with; 0 without a cursor. Throws a `Problem`. */
+export function readVersionCursor(hmac: Hmac, list: string, cursor: string | undefined): number {
+  if (cursor === undefined) return 0;
+  const version = Number(readSigned(hmac, `cursor ${list}`, cursor));
+  if (!Number.isInteger(version)) throw invalid('cursor', 'is not a cursor of this list');
+  return version;
+}
+
 /** The same request with another cursor, for `Link: <…>; rel="next"`. */
 export function nextLink(url: string, cursor: string): string {
   const [path = '', query = ''] = url.split('?');

@@ -21,6 +21,11 @@ async function finished(client: Client, { token }: Person, id: string): Promise<
   return body;
 }
 
+const readEvents = async (client: Client, { token }: Person, id: string) => {
+  const { body } = await client.send('GET', `/v1/jobs/${id}/events`, { token });
+  return body.items as { type: string; version: number; time: string; data: object }[];
+};
+
 describe('a job', () => {
   it('that anybody may run is taken, run, and read with its result', async () => {
     const { installation } = await sharedSetting();
@@ -44,6 +49,23 @@ describe('a job', () => {
       attempts: 1,
       result: payload,
     });
+
+    const events = await readEvents(client, ada, String(accepted.body.id));
+    expect(events.map(({ type }) => type)).toEqual(['JobEnqueued', 'JobStarted', 'JobCompleted']);
+    for (const [at, status] of ['queued', 'running', 'succeeded'].entries()) {
+      const path = `/v1/jobs/${accepted.body.id}?version=${at + 1}`;
+      const then = await client.send('GET', path, { token: ada.token });
+      expect(then.body).toMatchObject({ status, version: at + 1 });
+    }
+    const at = (time: string) =>
+      client.send('GET', `/v1/jobs/${accepted.body.id}?at=${time}`, { token: ada.token });
+    expect((await at(String(events.at(-1)?.time))).body).toEqual(
+      (await client.send('GET', `/v1/jobs/${accepted.body.id}`, { token: ada.token })).body,
+    );
+    expect((await at('2020-01-01T00:00:00Z')).status).toBe(404);
+    expect(
+      (await client.send('GET', `/v1/jobs/${accepted.body.id}?version=4`, { token: ada.token })).status,
+    ).toBe(404);
 
     const again = await enqueue(client, ada, { payload }, { 'idempotency-key': '"once"' });
     expect(again.body).toEqual(accepted.body);
@@ -124,5 +146,16 @@ describe('a job', () => {
     });
     const done = await client.finishedExport(id, ada.token);
     expect(done.body).toMatchObject({ status: 'succeeded', attempts: 2 });
+    // What a retry begins anew overwrites nothing of what was before.
+    const events = (await readEvents(client, ada, jobId)).map(({ type }) => type);
+    expect(events.filter((type) => type !== 'JobProgressed')).toEqual([
+      'JobEnqueued',
+      'JobStarted',
+      'JobCancelRequested',
+      'JobCancelled',
+      'JobRetried',
+      'JobStarted',
+      'JobCompleted',
+    ]);
   });
 });

@@ -118,6 +118,10 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
       await ask('POST', `/v1/jobs/${which}/${change}`, { token }, `/v1/jobs/{id}/${change}`);
     }
   }
+  for (const which of [asked.body.jobId, 'other']) {
+    await ask('GET', `/v1/jobs/${which}/events?limit=1`, own, '/v1/jobs/{id}/events');
+    await ask('GET', `/v1/jobs/${which}?version=1`, own, '/v1/jobs/{id}');
+  }
   for (const query of ['?limit=1', '?limit=0']) await ask('GET', `/v1/jobs${query}`, own, '/v1/jobs');
 
   await ask('POST', '/v1/stream-tickets', { token, body: { path: `/v1/exports/${id}/progress` } });

@@ -17,6 +17,7 @@ const route = fc.constantFrom<[string, string]>(
   ['DELETE', '/v1/sessions/current'],
   ['GET', '/v1/jobs'],
   ['GET', `/v1/jobs/${jobId}`],
+  ['GET', `/v1/jobs/${jobId}/events`],
   ['GET', `/v1/exports/${exportId}/progress`],
   ['GET', '/v1/blobs/exports/a.gz'],
   ['GET', '/problems/email_taken'],
@@ -63,7 +64,19 @@ const body = fc.oneof(
   fc.string({ unit: 'binary' }),
 );
 const query = fc.dictionary(
-  fc.constantFrom('limit', 'cursor', 'status', 'ticket', 'lastEventId', 'sig', 'expires', 'from', 'x'),
+  fc.constantFrom(
+    'limit',
+    'cursor',
+    'status',
+    'ticket',
+    'lastEventId',
+    'sig',
+    'expires',
+    'from',
+    'at',
+    'version',
+    'x',
+  ),
   value,
 );
 /** What Node's own parser lets through. */

@@ -1,6 +1,9 @@
 import type { Static } from 'typebox';
 import { describe, expect, test } from 'vitest';
+import type { RawEvent } from '../../src/domain/event.ts';
+import type { EventId } from '../../src/domain/ids.ts';
 import type { JobEnqueued } from '../../src/domain/jobs.ts';
+import type { JobView } from '../../src/projections/jobs.ts';
 import { done, everyRoute, jobId } from './routes.ts';
 
 function jobs(role: 'user' | 'operator' = 'user') {
@@ -132,5 +135,126 @@ describe('POST /v1/jobs/{id}/cancel', () => {
     expect((await post(undefined, '/v1/jobs/exp-1/cancel')).response.statusCode).toBe(404);
     expect((await post({ force: true }, `/v1/jobs/${jobId}/cancel`)).response.statusCode).toBe(400);
     expect(changed).toEqual([]);
+  });
+});
+
+describe('GET /v1/jobs/{id}/events', () => {
+  const owner = { accountId: '' };
+  const event = (version: number, type = 'JobProgressed', data: object = {}): RawEvent => ({
+    partition: 3,
+    epoch: 1,
+    seq: version * 10,
+    id: `e${version}` as EventId,
+    streamId: jobId,
+    version,
+    type,
+    data: JSON.stringify({ type: 'echo', ...data }),
+    meta: JSON.stringify({
+      schema: 1,
+      at: '2026-11-20T21:47:00.000Z',
+      actor: 'system:worker',
+      owner: owner.accountId,
+      correlation: 'c',
+    }),
+  });
+
+  async function history(events: () => RawEvent[], role: 'user' | 'operator' = 'user') {
+    const { app, login } = everyRoute({
+      readHistory: async (_id, { after, limit }) => events().slice(after, after + limit),
+    });
+    const { authorization, accountId } = await login(role);
+    return {
+      accountId,
+      get: (url = `/v1/jobs/${jobId}/events`) => app.inject({ url, headers: { authorization } }),
+    };
+  }
+
+  test('is every event, the oldest first, a page at a time, without the stacks of failures', async () => {
+    const error = { name: 'Error', message: 'no room', stack: 'at /srv/secret.ts' };
+    const { accountId, get } = await history(() => [
+      event(1, 'JobEnqueued'),
+      event(2, 'JobAttemptFailed', { error }),
+      event(3),
+    ]);
+    owner.accountId = accountId;
+    const first = await get(`/v1/jobs/${jobId}/events?limit=2`);
+    expect(first.statusCode).toBe(200);
+    const { items, nextCursor } = first.json();
+    expect(items).toHaveLength(2);
+    expect(items[1]).toEqual({
+      id: 'e2',
+      type: 'JobAttemptFailed',
+      version: 2,
+      position: '3.1.20',
+      time: '2026-11-20T21:47:00.000Z',
+      actor: 'system:worker',
+      data: { type: 'echo', error: { name: 'Error', message: 'no room' } },
+    });
+    expect(first.headers.link).toContain('rel="next"');
+    const second = await get(`/v1/jobs/${jobId}/events?limit=2&cursor=${nextCursor}`);
+    expect(second.json().items.map(({ version }: RawEvent) => version)).toEqual([3]);
+    expect(second.json().nextCursor).toBeUndefined();
+    const elsewhere = await get(`/v1/jobs/${jobId.slice(0, -1)}x/events?cursor=${nextCursor}`);
+    expect(elsewhere.statusCode).toBe(400);
+  });
+
+  test('of somebody else’s job is 404, but not to an operator', async () => {
+    owner.accountId = 'acc-somebody';
+    const events = () => [event(1, 'JobEnqueued')];
+    expect((await (await history(events)).get()).statusCode).toBe(404);
+    expect((await (await history(events, 'operator')).get()).statusCode).toBe(200);
+    expect((await (await history(() => [])).get()).statusCode).toBe(404);
+  });
+});
+
+describe('GET /v1/jobs/{id} with a look back', () => {
+  const then: JobView = {
+    id: jobId,
+    type: 'echo',
+    queue: 'default',
+    status: 'running',
+    attempts: 1,
+    progress: 0,
+    createdAt: '2026-11-20T21:47:00.000Z',
+    version: 2,
+  };
+
+  async function lookingBack(found: { job: JobView; owner?: string } | undefined, mine = true) {
+    const asked: unknown[] = [];
+    const caller = { accountId: '' };
+    const { app, login } = everyRoute({
+      jobAsOf: async (_id, asOf) => {
+        asked.push(asOf);
+        return found && { ...found, owner: mine ? caller.accountId : 'acc-somebody' };
+      },
+    });
+    const { authorization, accountId } = await login();
+    caller.accountId = accountId;
+    const get = (query: string) =>
+      app.inject({ url: `/v1/jobs/${jobId}?${query}`, headers: { authorization } });
+    return { asked, get };
+  }
+
+  test('is the job as that version of it was, or as it was at that time', async () => {
+    const { asked, get } = await lookingBack({ job: then });
+    const response = await get('version=2');
+    expect(response.json()).toEqual(then);
+    expect(response.headers.etag).toBe('"2"');
+    await get('at=2026-11-20T21:47:00.5Z');
+    expect(asked).toEqual([{ version: 2 }, { at: new Date('2026-11-20T21:47:00.500Z') }]);
+  });
+
+  test.each(['version=0', 'version=x', 'at=yesterday', 'at=2026-11-20T21:47:00Z&version=1', 'when=1'])(
+    '%s is refused: 400',
+    async (query) => {
+      const { asked, get } = await lookingBack({ job: then });
+      expect((await get(query)).statusCode).toBe(400);
+      expect(asked).toEqual([]);
+    },
+  );
+
+  test('where there was none yet, or it is somebody else’s, is 404', async () => {
+    expect((await (await lookingBack(undefined)).get('version=9')).statusCode).toBe(404);
+    expect((await (await lookingBack({ job: then }, false)).get('version=2')).statusCode).toBe(404);
   });
 });

@@ -62,6 +62,7 @@ describe('the OpenAPI document', () => {
       'get /v1/exports/{id}/progress',
       'get /v1/jobs',
       'get /v1/jobs/{id}',
+      'get /v1/jobs/{id}/events',
       'get /v1/sessions/{id}',
       'post /v1/accounts',
       'post /v1/exports',

@@ -58,6 +58,8 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     retryJob: async () => done({ id: jobId, version: 3, status: 'queued' as const }),
     findJob: async () => undefined,
     listJobs: async () => [],
+    jobAsOf: async () => undefined,
+    readHistory: async () => [],
     findExport: async () => undefined,
     blobSecret: secret,
     secret,

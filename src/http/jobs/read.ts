@@ -1,15 +1,21 @@
-import { Type } from 'typebox';
+import { type Static, Type } from 'typebox';
 import type { Hmac } from '../../access/signing.ts';
-import { parseStreamId } from '../../domain/ids.ts';
-import type { JobListing, JobView } from '../../projections/jobs.ts';
+import { type JobId, parseStreamId } from '../../domain/ids.ts';
+import type { AsOf, JobListing, JobView } from '../../projections/jobs.ts';
 import { callerOf } from '../authentication.ts';
 import { notModified, uncachedList } from '../caching.ts';
 import { nextLink, readCursor, writeCursor } from '../cursors.ts';
-import { Problem } from '../problems.ts';
+import { invalid, Problem } from '../problems.ts';
 import { Cursor, IdParams, Limit, NotModified, Status, Strict, Time } from '../schemas.ts';
 import type { Routes } from '../types.ts';
 import { Job, ownerOf, shown } from './schemas.ts';
 
+const LookBack = Strict({
+  at: Type.Optional({ ...Time, description: 'The job as it was then.' }),
+  version: Type.Optional(
+    Type.Integer({ minimum: 1, maximum: 2 ** 31 - 1, description: 'The job as this version of it was.' }),
+  ),
+});
 const Jobs = Type.Object(
   { items: Type.Array(Job), nextCursor: Type.Optional(Cursor) },
   { description: 'A page of jobs, the newest first.' },
@@ -28,6 +34,11 @@ export type JobReadDeps = {
   readonly hmac: Hmac;
   /** With `owner`, only if it is theirs. */
   readonly findJob: (id: string, owner?: string) => Promise<JobView | undefined>;
+  /** The job as it was, and whose it is. */
+  readonly jobAsOf: (
+    id: JobId,
+    asOf: AsOf,
+  ) => Promise<{ readonly job: JobView; readonly owner?: string } | undefined>;
   readonly listJobs: (listing: JobListing) => Promise<JobView[]>;
 };
 
@@ -42,13 +53,16 @@ export function jobReadRoutes(deps: JobReadDeps): Routes {
           tags: ['Jobs'],
           operationId: 'readJob',
           params: IdParams,
+          querystring: LookBack,
           response: { 200: Job, 304: NotModified },
         },
         config: { auth: 'account', reads: 'jobs' },
       },
       async (request, reply) => {
         const id = parseStreamId(request.params.id, 'job');
-        const job = id && (await deps.findJob(id, ownerOf(callerOf(request))));
+        const owner = ownerOf(callerOf(request));
+        const asOf = asOfQuery(request.query);
+        const job = id && (await (asOf ? lookBack(deps, id, asOf, owner) : deps.findJob(id, owner)));
         if (!job) throw new Problem('not_found', 'There is no such job of yours.');
         if (notModified(request, reply, job.version)) return reply.code(304).send(undefined);
         return shown(job);
@@ -83,4 +97,23 @@ export function jobReadRoutes(deps: JobReadDeps): Routes {
       },
     );
   };
+}
+
+function asOfQuery({ at, version }: Static<typeof LookBack>): AsOf | undefined {
+  if (at !== undefined && version !== undefined) throw invalid('version', 'goes without `at`');
+  if (version !== undefined) return { version };
+  if (at === undefined) return undefined;
+  const time = new Date(at);
+  if (Number.isNaN(time.getTime())) throw invalid('at', 'is no time');
+  return { at: time };
+}
+
+async function lookBack(
+  { jobAsOf }: JobReadDeps,
+  id: JobId,
+  asOf: AsOf,
+  owner: string | undefined,
+): Promise<JobView | undefined> {
+  const found = await jobAsOf(id, asOf);
+  return owner === undefined || found?.owner === owner ? found?.job : undefined;
 }
