@@ -126,6 +126,9 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         contextOf,
         jobTypes: createJobTypes(jobTypes),
         enqueueJob: (...rest) => enqueueJob(commands, ...rest),
+        // A batch is one span, that of its request, and not a thousand.
+        enqueueInBatch: (...rest) =>
+          enqueueJob({ ...commands, traceCommit: (_, run) => run(currentTraceparent()) }, ...rest),
         cancelJob: (...rest) => cancelJob(commands, ...rest),
         retryJob: (...rest) => retryJob(commands, ...rest),
         findJob: (id, owner) => findJob(db, id, owner),

@@ -6,15 +6,22 @@ import { invalid, Problem } from './problems.ts';
 
 const DURABILITIES: readonly Durability[] = ['memory', 'replicated', 'ledger'];
 
-/** Makes what a command needs to know of its request. Throws a `Problem` where a header is malformed. */
-export type ContextOf = (request: FastifyRequest) => CommandContext;
+/**
+ * Makes what a command needs to know of its request. Throws a `Problem` where a header is malformed.
+ *
+ * @param item of a request that asks for many things: each is covered by the key and its index
+ */
+export type ContextOf = (
+  request: FastifyRequest,
+  item?: { readonly index: number; readonly body: unknown },
+) => CommandContext;
 
 /** @param defaults.durability of the installation, for requests that name none */
 export function commandContexts(defaults: {
   readonly hmac: Hmac;
   readonly durability: Durability;
 }): ContextOf {
-  return (request) => {
+  return (request, item) => {
     const { caller } = request;
     const key = idempotencyKeyOf(request.headers['idempotency-key']);
     return {
@@ -22,7 +29,7 @@ export function commandContexts(defaults: {
       ...(caller ? { owner: caller.accountId } : {}),
       correlation: request.id,
       durability: durabilityOf(request.headers.durability) ?? defaults.durability,
-      ...(key === undefined ? {} : { idempotency: idempotencyOf(defaults.hmac, request, key) }),
+      ...(key === undefined ? {} : { idempotency: idempotencyOf(defaults.hmac, request, key, item) }),
     };
   };
 }
@@ -57,14 +64,22 @@ function bareKey(text: string): string | undefined {
  * The claim's key belongs to caller and route; the fingerprint says which request it was. Both are keyed
  * hashes: they are stored with the events, and a plain hash of a log-in could be searched for its password.
  */
-function idempotencyOf(hmac: Hmac, request: FastifyRequest, key: string) {
+function idempotencyOf(
+  hmac: Hmac,
+  request: FastifyRequest,
+  key: string,
+  item?: { readonly index: number; readonly body: unknown },
+) {
   const caller = request.caller?.accountId ?? 'anonymous';
   const { url: route = '' } = request.routeOptions;
   const [path = ''] = request.url.split('?', 1);
-  const parts = [request.method, path, canonicalJson(request.query), canonicalJson(request.body)];
+  const parts = [request.method, path, canonicalJson(request.query)];
+  const body = canonicalJson(item ? item.body : request.body);
+  // A key has no line breaks, so nobody's key can end as an index does.
+  const covered = item ? `${key}\n${item.index}` : key;
   return {
-    key: hmac('idempotency key', `${caller}\n${request.method} ${route}\n${key}`).toString('hex'),
-    fingerprint: hmac('fingerprint', parts.join('\n')).toString('hex'),
+    key: hmac('idempotency key', `${caller}\n${request.method} ${route}\n${covered}`).toString('hex'),
+    fingerprint: hmac('fingerprint', [...parts, body].join('\n')).toString('hex'),
   };
 }
 

@@ -90,7 +90,8 @@ function securityOf({ auth }: FastifyContextConfig): unknown[] {
 function withHeaders(operation: Operation, method: string, config: FastifyContextConfig) {
   const names = [
     ...(config.command ? ['Position', 'Durability'] : []),
-    ...(config.command && method === 'post' ? ['Location', 'ETag', 'Idempotency-Replayed'] : []),
+    ...(config.command === true && method === 'post' ? ['Location', 'ETag'] : []),
+    ...(config.command && method === 'post' ? ['Idempotency-Replayed'] : []),
     ...(method === 'get' && config.auth === 'account' ? ['ETag', 'Cache-Control'] : []),
     ...(config.auth === 'signed' ? ['ETag'] : []),
     ...(config.reads ? ['Preference-Applied'] : []),

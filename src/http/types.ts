@@ -30,8 +30,8 @@ declare module 'fastify' {
     auth?: 'account' | 'stream' | 'signed';
     /** Checked before the body is read, in this order. */
     limits?: readonly { readonly policy: LimitPolicy; readonly by: 'address' | 'account' }[];
-    /** It commits: `Idempotency-Key` and `Durability` are taken, `Position` and `ETag` answered. */
-    command?: true;
+    /** It commits: `Idempotency-Key` and `Durability` are taken, `Position` and `ETag` answered. `batch`: many of them. */
+    command?: true | 'batch';
     /** Not everybody may do all of it: 403. */
     forbids?: true;
     /** Name of the projection it reads: `Consistent-With` is taken. */

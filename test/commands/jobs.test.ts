@@ -1,4 +1,4 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { cancelJob, enqueueJob, type JobCommandDeps, retryJob } from '../../src/commands/jobs/requests.ts';
 import {
   openRun,
@@ -97,6 +97,18 @@ describe('enqueueing a job', () => {
     const results = await Promise.all(Array.from({ length: 20 }, () => enqueueJob(deps, asAda('k'), echo)));
     expect(new Set(results.map((result) => (result.kind === 'done' ? result.body.id : ''))).size).toBe(1);
     expect((await store.heads()).reduce((sum, head) => sum + head, 0)).toBe(1);
+  });
+
+  it('of many at once makes a commit for each, and few calls', async () => {
+    const { deps, store } = await jobs();
+    const sent = vi.spyOn(store.writer.redis, 'sendCommand');
+    const results = await Promise.all(
+      Array.from({ length: 200 }, (_, n) => enqueueJob(deps, asAda(`k${n}`), echo)),
+    );
+    expect(results.every(({ kind }) => kind === 'done')).toBe(true);
+    const calls = sent.mock.calls.filter(([command]) => command.name === 'evalsha');
+    // Four partitions, two commits for each job: one to fix its id, one of its own.
+    expect(calls.length).toBeLessThanOrEqual(24);
   });
 
   it('sets a timer for a job with a time to come, and tells those who wait for timers', async () => {

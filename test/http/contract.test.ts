@@ -113,6 +113,10 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
   for (const body of [{}, { ...echo, type: 'export' }, { ...echo, runAt: '2027-01-01T00:00:00Z' }]) {
     await ask('POST', '/v1/jobs', { token, body });
   }
+  const batch = { jobs: [echo, { type: 'nothing' }] };
+  await ask('POST', '/v1/jobs/batch', { ...asks, body: batch });
+  await ask('POST', '/v1/jobs/batch', { ...asks, body: { jobs: [echo] } });
+  await ask('POST', '/v1/jobs/batch', { token, body: { jobs: [] } });
   for (const change of ['cancel', 'retry']) {
     for (const which of [enqueued.body.id, asked.body.jobId, 'other']) {
       await ask('POST', `/v1/jobs/${which}/${change}`, { token }, `/v1/jobs/{id}/${change}`);

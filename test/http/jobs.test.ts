@@ -1,8 +1,12 @@
 import type { Static } from 'typebox';
 import { describe, expect, test } from 'vitest';
+import type { Done } from '../../src/commands/handle.ts';
+import type { JobAccepted } from '../../src/commands/jobs/requests.ts';
 import type { RawEvent } from '../../src/domain/event.ts';
 import type { EventId } from '../../src/domain/ids.ts';
 import type { JobEnqueued } from '../../src/domain/jobs.ts';
+import { StoreUnavailableError } from '../../src/eventstore/types.ts';
+import type { jobRoutes } from '../../src/http/jobs/routes.ts';
 import type { JobView } from '../../src/projections/jobs.ts';
 import { done, everyRoute, jobId } from './routes.ts';
 
@@ -115,6 +119,113 @@ describe('POST /v1/jobs', () => {
       payload: `{"type":"echo","payload":${deep}}`,
     });
     expect(response.statusCode).toBe(400);
+  });
+});
+
+describe('POST /v1/jobs/batch', () => {
+  const echo = { type: 'echo', payload: {} };
+  type Context = Parameters<Parameters<typeof jobRoutes>[0]['enqueueInBatch']>[0];
+
+  async function batching(answer?: (n: number) => Promise<Done<JobAccepted>>) {
+    const contexts: Context[] = [];
+    const { app, login } = everyRoute({
+      async enqueueInBatch(context) {
+        const n = contexts.push(context);
+        return answer
+          ? answer(n)
+          : { ...done({ id: jobId, version: 1, status: 'queued' as const }), position: `${n % 2}.1.${n}` };
+      },
+    });
+    const { authorization } = await login();
+    return {
+      contexts,
+      post: (payload: unknown, headers: Record<string, string> = {}) =>
+        app.inject({
+          method: 'POST',
+          url: '/v1/jobs/batch',
+          headers: { authorization, 'content-type': 'application/json', ...headers },
+          payload: JSON.stringify(payload),
+        }),
+    };
+  }
+
+  test('answers for each job by itself: what is wrong with one keeps back none of the others', async () => {
+    const { post, contexts } = await batching();
+    const response = await post({
+      jobs: [echo, { ...echo, payload: 1 }, { type: 'export', payload: {} }, 7, { ...echo, a: 1 }, echo],
+    });
+    expect(response.statusCode).toBe(207);
+    const { items } = response.json();
+    expect(items.map(({ status }: { status: number }) => status)).toEqual([202, 400, 403, 400, 400, 202]);
+    expect(items[0]).toEqual({ status: 202, id: jobId });
+    expect(items[1].error).toMatchObject({
+      code: 'invalid_request',
+      status: 400,
+      errors: [{ pointer: '/jobs/1/payload' }],
+    });
+    expect(items[3].error.errors).toMatchObject([{ pointer: '/jobs/3' }]);
+    expect(items[4].error.errors).toMatchObject([{ pointer: '/jobs/4/a' }]);
+    expect(contexts).toHaveLength(2);
+  });
+
+  test('names the last event of each partition, and says so when all of it was done before', async () => {
+    const { post } = await batching();
+    const response = await post({ jobs: [echo, echo, echo, echo, echo] });
+    expect(response.headers).toMatchObject({ position: '1.1.5, 0.1.4', durability: 'memory' });
+    expect(response.headers['idempotency-replayed']).toBeUndefined();
+    const again = await batching(async () => ({
+      ...done({ id: jobId, version: 1, status: 'queued' as const }),
+      replayed: true,
+    }));
+    expect((await again.post({ jobs: [echo] })).headers['idempotency-replayed']).toBe('true');
+  });
+
+  test('covers each job by the key and its index: the same one again has the same claim', async () => {
+    const { post, contexts } = await batching();
+    const key = { 'idempotency-key': '"k"' };
+    await post({ jobs: [echo, echo] }, key);
+    await post({ jobs: [echo, { ...echo, payload: { other: 1 } }, echo] }, key);
+    const [a, b, a2, b2, c] = contexts.map(({ idempotency }) => idempotency);
+    expect(a2).toEqual(a);
+    expect(b2?.key).toBe(b?.key);
+    expect(b2?.fingerprint).not.toBe(b?.fingerprint);
+    expect(new Set([a, b, c].map((claim) => claim?.key)).size).toBe(3);
+  });
+
+  test('says that nothing was done when nothing could be: 503', async () => {
+    const { post } = await batching(async () => {
+      throw new StoreUnavailableError('Redis is away');
+    });
+    const response = await post({ jobs: [echo, echo] });
+    expect(response.statusCode).toBe(503);
+    expect(response.headers['retry-after']).toBe('1');
+    const half = await batching(async (n) => {
+      if (n === 1) throw new StoreUnavailableError('Redis is away');
+      return done({ id: jobId, version: 1, status: 'queued' });
+    });
+    const statuses = (await half.post({ jobs: [echo, echo] })).json().items;
+    expect(statuses.map(({ status }: { status: number }) => status)).toEqual([503, 202]);
+  });
+
+  test.each([
+    ['no jobs', { jobs: [] }],
+    ['too many', { jobs: Array(1_001).fill(echo) }],
+    ['no list', { jobs: echo }],
+    ['something else beside', { jobs: [echo], atomic: true }],
+  ])('with %s is refused as a whole: 400', async (_what, body) => {
+    const { post, contexts } = await batching();
+    expect((await post(body)).statusCode).toBe(400);
+    expect(contexts).toEqual([]);
+  });
+
+  test('takes up to 8 MiB, and a header that is malformed from none of them', async () => {
+    const { post, contexts } = await batching();
+    const large = { ...echo, payload: { text: 'x'.repeat(250_000) } };
+    const jobs = Array(32).fill(large);
+    expect((await post({ jobs })).statusCode).toBe(207);
+    expect((await post({ jobs: [...jobs, large, large] })).statusCode).toBe(413);
+    expect((await post({ jobs: [echo] }, { durability: 'forever' })).statusCode).toBe(400);
+    expect(contexts).toHaveLength(32);
   });
 });
 

@@ -67,6 +67,7 @@ describe('the OpenAPI document', () => {
       'post /v1/accounts',
       'post /v1/exports',
       'post /v1/jobs',
+      'post /v1/jobs/batch',
       'post /v1/jobs/{id}/cancel',
       'post /v1/jobs/{id}/retry',
       'post /v1/sessions',

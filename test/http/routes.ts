@@ -54,6 +54,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     openFor: async (_id: string, texts: readonly string[]) => [...texts],
     jobTypes: createJobTypes([echoJob, exportJobType]),
     enqueueJob: async () => done({ id: jobId, version: 1, status: 'queued' as const }),
+    enqueueInBatch: async () => done({ id: jobId, version: 1, status: 'queued' as const }),
     cancelJob: async () => done({ id: jobId, version: 2, status: 'cancelled' as const }),
     retryJob: async () => done({ id: jobId, version: 3, status: 'queued' as const }),
     findJob: async () => undefined,
