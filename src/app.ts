@@ -16,6 +16,7 @@ import { cancelJob, enqueueJob, type JobCommandDeps, retryJob } from './commands
 import { endSession, login, refreshSession, type SessionDeps } from './commands/sessions.ts';
 import type { Config } from './config.ts';
 import { publishHint } from './consumers/hints.ts';
+import { startLeaseKeeper } from './consumers/lease-keeper.ts';
 import { createLedger } from './consumers/ledger.ts';
 import { observeLedger } from './consumers/observe-ledger.ts';
 import { startProjectors } from './consumers/projectors.ts';
@@ -182,7 +183,7 @@ export async function startProjectorRole(base: Base): Promise<Role> {
     reading(jobs),
     reading(exports),
   ];
-  const running = await startProjectors({ ...roleDeps(base, parts), groups, trim: TRIM });
+  const running = await startProjectors({ ...roleDeps(base, parts, 'projectors'), groups, trim: TRIM });
   return roleOf('projectors', running, { db, store }, async () => {
     await pool.end();
     await parts.close();
@@ -196,7 +197,7 @@ export async function startWorkerRole(base: Base): Promise<Role> {
   const { db, store } = parts;
   const people = peopleOf(config, db);
   const running = await startWorkers({
-    ...roleDeps(base, parts),
+    ...roleDeps(base, parts, 'workers'),
     ...commandBasics,
     jobs: [
       ...plainJobs,
@@ -208,7 +209,7 @@ export async function startWorkerRole(base: Base): Promise<Role> {
       }),
     ],
     concurrency: config.WORKER_CONCURRENCY,
-    drainMs: config.SHUTDOWN_SECONDS * 1000,
+    drainMs: config.SHUTDOWN_SECONDS * 1000 * DRAIN_JOBS,
     random: Math.random,
   });
   return roleOf('workers', running, { db, store }, parts.close);
@@ -269,6 +270,8 @@ export async function openWriteSide(base: Base, name: string) {
 /** A session that nobody refreshes ends after thirty days. */
 const SESSION_LIFETIME_MS = 30 * 24 * 3_600_000;
 const LEDGER_POOL = 4;
+/** The part of a shutdown's time that jobs have; the rest is for handing over what is left of them. */
+const DRAIN_JOBS = 0.9;
 const TRIM = { windowEvents: 1_000, retentionMs: 60_000, everyMs: 5_000 } as const;
 const LETTERS = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 
@@ -352,14 +355,22 @@ function limiter({ config, logger }: Base, store: OpenEventStore, hmac: Hmac): T
   });
 }
 
-function roleDeps({ config, metrics, logger }: Base, { db, store }: Parts) {
-  const url = config.REDIS_URL;
+function roleDeps({ config, metrics, logger }: Base, { db, store }: Parts, role: string) {
+  const { REDIS_URL: url, INSTANCE_ID: instanceId, KEY_PREFIX: prefix } = config;
   const onError = (err: Error) => logger.debug({ err }, 'a connection to Redis broke');
   const connections: Connections = {
     blocking: (name, blockMs) => connectBlocking({ url, name, blockMs, onError }),
     subscriber: (name) => connectSubscriber({ url, name, onError }),
+    leaseKeeper: () =>
+      startLeaseKeeper({
+        redisUrl: url,
+        log: { level: config.LOG_LEVEL, role, instanceId },
+        onDeath(err) {
+          logger.fatal({ err }, 'leases are not renewed any more: the process ends');
+          process.exit(1);
+        },
+      }),
   };
-  const { INSTANCE_ID: instanceId, KEY_PREFIX: prefix } = config;
   return { instanceId, prefix, store, db, connections, metrics, logger };
 }
 

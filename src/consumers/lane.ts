@@ -16,6 +16,7 @@ const HAND_OVER_PAUSE_MS = 2_000;
 /** The part of the drain's time after which jobs are told to end; what still runs at its end is left behind. */
 const ABORT_AT = 0.75;
 const FULL_PAUSE_MS = 500;
+const INSECURE_PAUSE_MS = 100;
 const RETRY = { baseMs: 50, capMs: 2_000 };
 
 export type LaneDeps = {
@@ -125,6 +126,11 @@ export function startLane(deps: LaneDeps): Running {
     for (let failures = 0; !ending.aborted && lease.held(); ) {
       try {
         if (paused) await untilAborted(resume.promise, ending);
+        if (!lease.secure()) {
+          // It may be lost in a moment: what runs goes on, nothing is taken or begun.
+          await pause(INSECURE_PAUSE_MS, ending);
+          continue;
+        }
         if (deps.refusesStarts()) {
           await pause(FULL_PAUSE_MS, ending);
           continue;
@@ -133,7 +139,7 @@ export function startLane(deps: LaneDeps): Running {
         failures = 0;
         if (!job) continue;
         const release = await slots.acquire(ending);
-        if (release && !paused && lease.held()) begin(job, release);
+        if (release && !paused && lease.secure()) begin(job, release);
         else {
           release?.();
           buffer.unshift(job);

@@ -1,59 +1,129 @@
-import type { Redis } from 'ioredis';
-import { runScript } from '../eventstore/connections.ts';
-import { readScript } from './scripts.ts';
-
-const renewScript = readScript(import.meta.url, './lease-renew.lua');
+import { url as inspectorUrl } from 'node:inspector';
+import { Worker } from 'node:worker_threads';
+import { createCell, isFailing, monotonicMs, validUntil } from './lease-cell.ts';
+import type { RenewerMessage, RenewerSettings } from './lease-renewer.ts';
+import { createPulse, createSilence } from './pulse.ts';
 
 export const LEASE_MS = 15_000;
 const RENEW_EVERY_MS = 5_000;
+/**
+ * How long the event loop may be silent: longer than any collection of garbage or hash of a password; short
+ * enough that what the loop holds is given back before its leases would have run out without us.
+ */
+const SILENT_MS = 10_000;
+/** A renewal is late when it is half as old again as it should ever be. */
+const LATE = 1.5;
 
-/** Renews leases. Nothing in it needs this thread: the one thing that its user reads is a clock's value. */
+export type LeaseTiming = {
+  readonly leaseMs?: number;
+  readonly renewEveryMs?: number;
+  /** How long the event loop may be silent before the process is ended. */
+  readonly silentMs?: number;
+};
+
+/** Renews leases, and watches the event loop of those who hold them. */
 export type LeaseKeeper = {
+  /** For how long leases are taken and renewed. */
+  readonly leaseMs: number;
+  /** Resolves once it runs; rejects when it can't. */
+  ready(): Promise<void>;
   keep(key: string, token: number, takenAt: number): KeptLease;
-  close(): void;
+  close(): Promise<void>;
 };
 
 export type KeptLease = {
   /**
    * Until when the lease is certain, by `monotonicMs`: its time counted from *before* the request that renewed
-   * it. -Infinity once Redis has said that it is no longer ours.
+   * it. -Infinity once Redis has said that it is no longer ours, or it was given up.
    */
   validUntil(): number;
+  /** Whether the last renewal that was due has been made. Where not, begin nothing new. */
+  renewed(): boolean;
   forget(): void;
 };
 
-/** Milliseconds by a clock that no one sets, the same in every thread of the process. */
-export function monotonicMs(): number {
-  return Number(process.hrtime.bigint() / 1_000_000n);
-}
+/**
+ * Renews every lease every 5 s in a thread with a connection of its own, so that a busy event loop does not lose
+ * them; and a hung one does not keep them: see lease-renewer.ts. Nothing of it keeps the process alive.
+ *
+ * @param deps.log for the renewer's last words: this thread can't speak for it then
+ * @param deps.onDeath the renewer has died or is stuck. No lease is renewed any more: end the process
+ */
+export function startLeaseKeeper(deps: {
+  readonly redisUrl: string;
+  readonly log: RenewerSettings['log'];
+  readonly onDeath: (error: Error) => void;
+  readonly timing?: LeaseTiming;
+}): LeaseKeeper {
+  const leaseMs = deps.timing?.leaseMs ?? LEASE_MS;
+  const renewEveryMs = deps.timing?.renewEveryMs ?? RENEW_EVERY_MS;
+  const silentMs = deps.timing?.silentMs ?? SILENT_MS;
+  const pulse = createPulse();
+  const settings: RenewerSettings = {
+    redisUrl: deps.redisUrl,
+    log: deps.log,
+    pulse: pulse.buffer,
+    leaseMs,
+    renewEveryMs,
+    silentMs,
+  };
+  const thread = new Worker(new URL('./lease-renewer.ts', import.meta.url), {
+    name: 'lease-renewer',
+    workerData: settings,
+    execArgv: [], // what the process was told to load first is not needed there
+  });
+  thread.unref();
+  const send = (message: RenewerMessage) => thread.postMessage(message);
+  const running = Promise.withResolvers<void>();
+  running.promise.catch(() => {});
+  let leases = 0;
+  let ended = false;
 
-/** Renews every lease every 5 s on this thread. */
-export function createLeaseKeeper(redis: Redis, timing: { leaseMs?: number; renewEveryMs?: number } = {}) {
-  const leaseMs = timing.leaseMs ?? LEASE_MS;
-  const kept = new Map<string, { token: number; validUntil: number }>();
-
-  async function renew(key: string, entry: { token: number; validUntil: number }): Promise<void> {
-    const asked = monotonicMs();
-    const reply = await runScript(redis, renewScript, [key], [entry.token, leaseMs]);
-    entry.validUntil = reply === 1 ? Math.max(entry.validUntil, asked + leaseMs) : Number.NEGATIVE_INFINITY;
+  function died(error: Error): void {
+    if (ended) return;
+    ended = true;
+    clearInterval(beating);
+    running.reject(error);
+    deps.onDeath(error);
   }
 
-  const timer = setInterval(() => {
-    // A failed renewal needs no word: the lease runs out by itself, and whoever holds it sees that.
-    for (const [key, entry] of kept) renew(key, entry).catch(() => {});
-  }, timing.renewEveryMs ?? RENEW_EVERY_MS);
+  const silence = createSilence(silentMs, monotonicMs);
+  let started = false;
+  const beating = setInterval(beat, silence.lookEveryMs).unref();
+  beat();
+  thread.once('message', () => {
+    started = true;
+    running.resolve();
+  });
+  thread.on('error', (cause: unknown) => died(new Error('the lease renewer died', { cause })));
+  thread.on('exit', (code) => died(new Error(`the lease renewer ended with ${code}`)));
+
+  function beat(): void {
+    pulse.beat('loop');
+    pulse.setDebugged(inspectorUrl() !== undefined);
+    if (pulse.isOver()) died(new Error('the event loop was silent for too long, and its leases are gone'));
+    else if (started && silence.of(pulse.beats('renewer')) > silentMs) {
+      died(new Error('the lease renewer is stuck'));
+    }
+  }
 
   return {
+    leaseMs,
+    ready: () => running.promise,
     keep(key, token, takenAt) {
-      const entry = { token, validUntil: takenAt + leaseMs };
-      kept.set(key, entry);
+      const cell = createCell(takenAt + leaseMs);
+      const id = ++leases;
+      send({ kind: 'keep', id, key, token, cell });
       return {
-        validUntil: () => entry.validUntil,
-        forget: () => {
-          if (kept.get(key) === entry) kept.delete(key);
-        },
+        validUntil: () => validUntil(cell),
+        renewed: () => !isFailing(cell) && monotonicMs() - (validUntil(cell) - leaseMs) < renewEveryMs * LATE,
+        forget: () => send({ kind: 'forget', id }),
       };
     },
-    close: () => clearInterval(timer),
-  } satisfies LeaseKeeper;
+    async close() {
+      ended = true;
+      clearInterval(beating);
+      await thread.terminate();
+    },
+  };
 }

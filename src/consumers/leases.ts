@@ -2,14 +2,15 @@ import type { Redis } from 'ioredis';
 import { type Connection, runScript } from '../eventstore/connections.ts';
 import type { PartitionKeys } from '../eventstore/partitions.ts';
 import { StoreUnavailableError } from '../eventstore/types.ts';
-import { type KeptLease, LEASE_MS, type LeaseKeeper, monotonicMs } from './lease-keeper.ts';
+import { monotonicMs } from './lease-cell.ts';
+import type { KeptLease, LeaseKeeper } from './lease-keeper.ts';
+import { releaseScript } from './renewals.ts';
 import { readScript } from './scripts.ts';
 
 const acquireScript = readScript(import.meta.url, './lease-acquire.lua');
-const releaseScript = readScript(import.meta.url, './lease-release.lua');
 
-/** A lease counts as lost this long before it can have run out: what was begun under it has time to end. */
-const MARGIN_MS = 3_000;
+/** A lease counts as lost this part of its time before it can have run out: what was begun has time to end. */
+const MARGIN = 0.2;
 
 /** Which (group, partition). */
 export type Share = { readonly group: string; readonly partition: number };
@@ -23,6 +24,8 @@ export type Lease = Share & {
   readonly lost: AbortSignal;
   /** Whether it can be relied on right now: ask before each step. */
   held(): boolean;
+  /** Whether it is held and its renewal is neither failing nor late: ask before anything new is begun. */
+  secure(): boolean;
   /** Gives it back. Never throws: what can't be given back runs out. */
   release(): Promise<void>;
 };
@@ -44,12 +47,10 @@ export function createLeases(deps: {
   readonly owner: string;
   readonly keys: readonly PartitionKeys[];
   readonly mintTokens: (count: number, runId: string) => Promise<number[]>;
-  readonly leaseMs?: number;
-  readonly marginMs?: number;
 }): Leases {
   const { connection, keeper, owner } = deps;
   const { redis } = connection;
-  const leaseMs = deps.leaseMs ?? LEASE_MS;
+  const { leaseMs } = keeper;
   const keyOf = ({ group, partition }: Share) => {
     const keys = deps.keys[partition];
     if (!keys) throw new Error(`there is no partition ${partition}`);
@@ -70,7 +71,7 @@ export function createLeases(deps: {
       return undefined;
     }
     const kept = keeper.keep(key, token, asked);
-    return holdLease({ ...share, token, runId }, kept, deps.marginMs ?? MARGIN_MS, giveBack);
+    return holdLease({ ...share, token, runId }, kept, leaseMs * MARGIN, giveBack);
   }
 
   return {
@@ -138,10 +139,12 @@ function holdLease(
     lost.abort(new LeaseLostError(lease));
   };
   look();
+  const held = () => !released && !lost.signal.aborted && left() > 0;
   return {
     ...lease,
     lost: lost.signal,
-    held: () => !released && !lost.signal.aborted && left() > 0,
+    held,
+    secure: () => held() && kept.renewed(),
     async release() {
       if (released) return;
       released = true;

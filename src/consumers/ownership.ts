@@ -146,10 +146,13 @@ export function startOwnership(deps: {
       stopping = true;
       clearTimeout(timer);
       for (const end of unhint) end();
-      await looking;
-      // First, so that the others know by the time that the first lease is free.
-      await membership.leave().catch((err: unknown) => logger.warn({ err }, 'could not leave the members'));
+      // Before anything is given back, so that the others know by the time that the first lease is free.
+      const left = membership
+        .leave()
+        .catch((err: unknown) => logger.warn({ err }, 'could not leave the members'));
+      // Without waiting for it: nothing more is taken from now on, whatever Redis and Postgres do.
       for (const { runner } of running.values()) runner.stop();
+      await Promise.all([left, looking]);
       await Promise.all([...running.values()].map(({ over }) => over));
     },
   };

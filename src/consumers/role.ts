@@ -9,7 +9,7 @@ import type { Logger } from '../telemetry/logging.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { memberName } from './assignment.ts';
 import { type Hints, openHints } from './hints.ts';
-import { createLeaseKeeper } from './lease-keeper.ts';
+import type { LeaseKeeper } from './lease-keeper.ts';
 import { createLeases, type Share } from './leases.ts';
 import { joinMembers } from './membership.ts';
 import { type Group, startOwnership } from './ownership.ts';
@@ -19,6 +19,7 @@ import { createYields } from './yields.ts';
 export type Connections = {
   readonly blocking: (name: string, blockMs: number) => Connection;
   readonly subscriber: (name: string) => Redis;
+  readonly leaseKeeper: () => LeaseKeeper;
 };
 
 export type RoleDeps = {
@@ -64,7 +65,7 @@ export async function startRole(
     prefix,
     ['members', 'leases', 'timers', 'cancels'],
   );
-  const keeper = createLeaseKeeper(redis);
+  const keeper = deps.connections.leaseKeeper();
   const leases = createLeases({
     connection: store.writer,
     keeper,
@@ -86,6 +87,7 @@ export async function startRole(
     hints,
     onError: (err) => logger.debug({ err }, 'a heartbeat failed'),
   });
+  await keeper.ready();
   const ownership = startOwnership({
     groups,
     partitions: store.partitions,
@@ -102,7 +104,7 @@ export async function startRole(
     held: ownership.held,
     async stop() {
       await ownership.stop();
-      keeper.close();
+      await keeper.close();
       hints.close();
     },
   };

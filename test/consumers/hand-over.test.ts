@@ -1,62 +1,7 @@
-import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { join } from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
-import type { JobId } from '../../src/domain/ids.ts';
-import type { OpenEventStore } from '../../src/eventstore/store.ts';
-import type { World } from '../support/world.ts';
+import { describe, expect, it } from 'vitest';
+import { laneOf, lanes, PARTITIONS, runs, startWorker } from './processes.ts';
 import { enqueue, jobState, openWorld, until } from './support.ts';
-
-const PARTITIONS = 8;
-const script = join(import.meta.dirname, '..', 'support', 'worker-process.ts');
-
-async function startWorker(world: World, instanceId: string): Promise<ChildProcess> {
-  const child = spawn(process.execPath, [script], {
-    env: {
-      ...process.env,
-      REDIS_URL: world.redisUrl,
-      DATABASE_URL: world.databaseUrl,
-      PREFIX: world.prefix,
-      PARTITIONS: String(PARTITIONS),
-      INSTANCE_ID: instanceId,
-    },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  onTestFinished(async () => {
-    if (child.exitCode === null && child.signalCode === null) {
-      child.kill('SIGKILL');
-      await once(child, 'exit');
-    }
-  });
-  await once(child.stdout ?? child, 'data');
-  return child;
-}
-
-/** How many of the lanes each instance owns. */
-async function lanes(store: OpenEventStore): Promise<Record<string, number>> {
-  const owners = await Promise.all(
-    store.keys.map((keys) => store.reader.redis.hget(keys.lease('lane:default'), 'owner')),
-  );
-  const counts: Record<string, number> = {};
-  for (const owner of owners) {
-    const instance = owner?.split('#')[0] ?? 'nobody';
-    counts[instance] = (counts[instance] ?? 0) + 1;
-  }
-  return counts;
-}
-
-async function laneOf(store: OpenEventStore, instance: string): Promise<number> {
-  for (const keys of store.keys) {
-    const owner = await store.reader.redis.hget(keys.lease('lane:default'), 'owner');
-    if (owner?.startsWith(`${instance}#`)) return keys.partition;
-  }
-  throw new Error(`${instance} owns nothing`);
-}
-
-async function runs(world: World, store: OpenEventStore, jobId: JobId): Promise<string[]> {
-  const all = await store.reader.redis.lrange(`${world.prefix}:runs`, 0, -1);
-  return all.filter((line) => line.includes(jobId)).map((line) => line.replace(` ${jobId}`, ''));
-}
 
 describe('Two worker processes', () => {
   it('split the partitions within seconds; one that stops hands its own over at once', async () => {

@@ -1,11 +1,14 @@
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import type { JobOutcome } from '../../src/consumers/job-runner.ts';
+import { startLane } from '../../src/consumers/lane.ts';
 import type { Lease } from '../../src/consumers/leases.ts';
+import { createSlots } from '../../src/consumers/slots.ts';
 import { workStreams } from '../../src/consumers/take.ts';
 import { promote } from '../../src/consumers/timers.ts';
 import type { PartitionKeys } from '../../src/eventstore/partitions.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { randomText } from '../support/connections.ts';
-import { enqueue, openWorld } from './support.ts';
+import { enqueue, openWorld, quiet, until } from './support.ts';
 
 const lease: Lease = {
   group: 'lane:default',
@@ -14,6 +17,7 @@ const lease: Lease = {
   runId: 'r',
   lost: new AbortController().signal,
   held: () => true,
+  secure: () => true,
   release: async () => {},
 };
 
@@ -138,5 +142,53 @@ describe('Timers', () => {
     });
     expect((await redis.zrange(keys.timers, 0, '-1')).toSorted()).toEqual([later, unknown].toSorted());
     expect(store.fencedBecause()).toBeUndefined();
+  });
+});
+
+describe('A lane', () => {
+  it('takes and begins nothing while the renewal of its lease fails or is late; what runs goes on', async () => {
+    const { store, redis, keys } = await openLane();
+    let secure = true;
+    const own: Lease = { ...lease, secure: () => secure };
+    const end = Promise.withResolvers<JobOutcome>();
+    const begun: string[] = [];
+    let takes = 0;
+    const streams = workStreams(redis, keys, 'default', own);
+    const lane = startLane({
+      lease: own,
+      streams: {
+        ...streams,
+        takeNew(...args) {
+          takes++;
+          return streams.takeNew(...args);
+        },
+      },
+      waker: { wait: () => new Promise((resolve) => setTimeout(resolve, 10)), close: () => {} },
+      slots: createSlots(2),
+      refusesStarts: () => false,
+      knows: () => true,
+      run(job) {
+        begun.push(job.jobId);
+        return begun.length === 1 ? end.promise : Promise.resolve('succeeded');
+      },
+      drainMs: 1_000,
+      onReconnect: () => () => {},
+      logger: quiet,
+    });
+    onTestFinished(async () => {
+      lane.stop();
+      await lane.ended;
+    });
+    const first = await enqueue(store);
+    await until(() => expect(begun).toEqual([first]));
+    secure = false;
+    await new Promise((resolve) => setTimeout(resolve, 100)); // a take under way may end
+    const before = takes;
+    const second = await enqueue(store);
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect([takes, begun]).toEqual([before, [first]]);
+    secure = true;
+    await until(() => expect(begun).toEqual([first, second]));
+    end.resolve('succeeded');
   });
 });

@@ -1,8 +1,12 @@
-import { describe, expect, it, onTestFinished } from 'vitest';
-import { createLeaseKeeper } from '../../src/consumers/lease-keeper.ts';
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { describe, expect, inject, it, onTestFinished } from 'vitest';
+import { type LeaseTiming, startLeaseKeeper } from '../../src/consumers/lease-keeper.ts';
 import { createLeases, type Lease, type Leases } from '../../src/consumers/leases.ts';
 import { connectWriter } from '../../src/eventstore/connections.ts';
 import { createKeys } from '../../src/eventstore/partitions.ts';
+import { leaseKeeperOn } from '../support/connections.ts';
+import { ownRedis } from '../support/own-redis.ts';
 import { createWorld, type World } from '../support/world.ts';
 import { until } from './support.ts';
 
@@ -11,24 +15,28 @@ async function openLeases() {
   onTestFinished(() => world.dispose());
   let token = 0;
   const mintTokens = async (count: number) => Array.from({ length: count }, () => ++token);
-  return { world, as: (owner: string, timing = {}) => leasesOf(world, owner, mintTokens, timing) };
+  return {
+    world,
+    as: (owner: string, timing: LeaseTiming = {}) => leasesOf(world, owner, mintTokens, timing),
+  };
 }
 
 async function leasesOf(
   world: World,
   owner: string,
   mintTokens: (count: number) => Promise<number[]>,
-  timing: { leaseMs?: number; renewEveryMs?: number; marginMs?: number },
+  timing: LeaseTiming,
 ) {
   const connection = connectWriter({ url: world.redisUrl, name: owner });
   await connection.whenReady(5_000);
-  const keeper = createLeaseKeeper(connection.redis, timing);
-  onTestFinished(() => {
-    keeper.close();
+  const keeper = leaseKeeperOn(world.redisUrl, timing);
+  onTestFinished(async () => {
+    await keeper.close();
     connection.close();
   });
+  await keeper.ready();
   const keys = createKeys(world.prefix, 2);
-  const leases = createLeases({ connection, keeper, owner, keys, mintTokens, ...timing });
+  const leases = createLeases({ connection, keeper, owner, keys, mintTokens });
   return { ...leases, connection, keeper, key: keys[0]?.lease('ledger') ?? '' };
 }
 
@@ -54,9 +62,9 @@ describe('A lease', () => {
 
   it('is held for as long as it is renewed, and lost by its holder once Redis says so', async () => {
     const { as } = await openLeases();
-    const one = await as('one#1', { leaseMs: 400, renewEveryMs: 50, marginMs: 100 });
+    const one = await as('one#1', { leaseMs: 1_000, renewEveryMs: 100 });
     const lease = await acquireOne(one);
-    await new Promise((resolve) => setTimeout(resolve, 600));
+    await new Promise((resolve) => setTimeout(resolve, 1_300));
     expect(lease.held()).toBe(true);
     await one.connection.redis.del(one.key);
     await until(() => expect(lease.lost.aborted).toBe(true));
@@ -65,11 +73,11 @@ describe('A lease', () => {
 
   it('is given up by a holder that cannot renew it, before anyone else can have it', async () => {
     const { as } = await openLeases();
-    const one = await as('one#1', { leaseMs: 500, renewEveryMs: 50, marginMs: 200 });
+    const one = await as('one#1', { leaseMs: 1_500, renewEveryMs: 200 });
     const two = await as('two#1');
     const lease = await acquireOne(one);
-    one.keeper.close();
-    await until(() => expect(lease.held()).toBe(false), 1_000);
+    await one.keeper.close();
+    await until(() => expect(lease.held()).toBe(false), 2_000);
     expect(await two.acquire([SHARE])).toEqual([]);
     await until(async () => expect(await two.acquire([SHARE])).toHaveLength(1), 2_000);
   });
@@ -121,5 +129,58 @@ describe('A lease', () => {
     const leases = await leasesOf(world, 'one#1', away, {});
     await expect(leases.acquire([SHARE])).rejects.toThrow('Postgres is away');
     expect(await leases.connection.redis.exists(leases.key)).toBe(0);
+  });
+
+  it('is kept through a loop that is blocked for longer than its time', async () => {
+    const { as } = await openLeases();
+    const one = await as('one#1', { leaseMs: 1_000, renewEveryMs: 200, silentMs: 10_000 });
+    const lease = await acquireOne(one);
+    blockLoop(2_500);
+    expect(lease.secure()).toBe(true);
+    expect(await one.connection.redis.hget(one.key, 'token')).toBe(String(lease.token));
+  });
+
+  it('is not relied on for anything new while Redis is away, and is renewed as soon as it is back', async () => {
+    const redis = await ownRedis();
+    const world = await createWorld({ redisUrl: redis.url });
+    onTestFinished(() => world.dispose());
+    const one = await leasesOf(world, 'one#1', async () => [1], { leaseMs: 8_000, renewEveryMs: 300 });
+    const lease = await acquireOne(one);
+    await redis.stop();
+    await until(() => expect(lease.secure()).toBe(false), 4_000);
+    expect(lease.held()).toBe(true);
+    await redis.start();
+    await until(() => expect(lease.secure()).toBe(true), 4_000);
+    expect(lease.held()).toBe(true);
+  });
+});
+
+/** Holds this thread as a long loop would, for less heat. */
+function blockLoop(ms: number): void {
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+}
+
+describe('The renewer of leases', () => {
+  it('that cannot run says so, and nobody waits for it', async () => {
+    const died = Promise.withResolvers<Error>();
+    const keeper = startLeaseKeeper({
+      redisUrl: 'redis://127.0.0.1:1',
+      log: { level: 'loud' as never, role: 'test', instanceId: 'test' },
+      onDeath: died.resolve,
+    });
+    await expect(keeper.ready()).rejects.toThrow('renewer');
+    expect((await died.promise).cause).toMatchObject({ message: expect.stringContaining('loud') });
+  });
+
+  it('does not keep a process alive', async () => {
+    const module = new URL('../../src/consumers/lease-keeper.ts', import.meta.url).href;
+    const code = `import { startLeaseKeeper } from '${module}';
+      const log = { level: 'fatal', role: 'test', instanceId: 'test' };
+      await startLeaseKeeper({ redisUrl: '${inject('redisUrl')}', log, onDeath: () => process.exit(3) }).ready();
+      console.log('ready');`;
+    const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', code], {
+      timeout: 20_000,
+    });
+    expect(stdout).toBe('ready\n');
   });
 });

@@ -21,7 +21,7 @@ test('A timer that is set while its promoter waits for an answer does not wait f
 
   const lease = {
     ...{ group: TIMERS_GROUP, partition: 0, token: 7, runId: 'r', lost: new AbortController().signal },
-    ...{ held: () => true, release: async () => {} },
+    ...{ held: () => true, secure: () => true, release: async () => {} },
   };
   await redis.hset(keys.lease(TIMERS_GROUP), { owner: 'me#1', token: 7 });
   slow.delay(500);

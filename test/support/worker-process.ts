@@ -1,12 +1,14 @@
 /**
  * A worker as a process of its own, for tests that kill one: the job `test` says on the Redis list
- * `<prefix>:runs` when it begins and when it has ended, and takes `payload.ms`.
- * Environment: REDIS_URL, DATABASE_URL, PREFIX, PARTITIONS, INSTANCE_ID.
+ * `<prefix>:runs` when it begins and when it has ended, and takes `payload.ms`; with `how: 'hang'` it holds the
+ * event loop all that time (`on` one instance only), with `how: 'deaf'` it heeds no signal.
+ * Environment: REDIS_URL, DATABASE_URL, PREFIX, PARTITIONS, INSTANCE_ID, LEASE_TIMING (JSON).
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { Type } from 'typebox';
 import { defineJob } from '../../src/consumers/define-job.ts';
+import { startLeaseKeeper } from '../../src/consumers/lease-keeper.ts';
 import { startWorkers } from '../../src/consumers/workers.ts';
 import { openDatabase } from '../../src/eventstore/postgres.ts';
 import { createEventStore } from '../../src/eventstore/store.ts';
@@ -43,11 +45,19 @@ const job = defineJob({
   maxAttempts: 3,
   timeoutSeconds: 60,
   retry: { baseMs: 20, capMs: 100 },
-  payload: Type.Object({ ms: Type.Number() }),
+  payload: Type.Object({
+    ms: Type.Number(),
+    how: Type.Optional(Type.Enum(['hang', 'deaf'])),
+    on: Type.Optional(Type.String()),
+  }),
   result: Type.Object({ by: Type.String() }),
   async run({ job, signal }) {
     await say('begin', job.id, job.attempt);
-    await sleep(job.payload.ms, undefined, { signal });
+    const { ms, how, on } = job.payload;
+    if (on !== undefined && on !== instanceId) return { by: instanceId };
+    // As a long loop, for less heat.
+    if (how === 'hang') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
+    else await sleep(ms, undefined, how === 'deaf' ? {} : { signal });
     await say('end', job.id, job.attempt);
     return { by: instanceId };
   },
@@ -58,7 +68,19 @@ const workers = await startWorkers({
   prefix: env('PREFIX'),
   store,
   db,
-  connections: connectionsTo(env('REDIS_URL')),
+  connections: {
+    ...connectionsTo(env('REDIS_URL')),
+    leaseKeeper: () =>
+      startLeaseKeeper({
+        redisUrl: env('REDIS_URL'),
+        log: { level: 'info', role: 'workers', instanceId },
+        timing: JSON.parse(process.env.LEASE_TIMING ?? '{}'),
+        onDeath(error) {
+          console.log(error.message);
+          process.exit(1);
+        },
+      }),
+  },
   metrics: createMetrics({ node: false }),
   logger: pino({ level: 'warn' }),
   now: () => new Date(),
