@@ -6,7 +6,7 @@ import type { OpenEventStore } from '../eventstore/store.ts';
 import type { LedgerTables } from '../eventstore/tables.ts';
 import type { Logger } from '../telemetry/logging.ts';
 
-/** The last event of a stream that changes no more by itself. */
+/** An event after which a stream changes no more by itself; a job may be retried, so only if it is the last one. */
 const FINAL: readonly DomainEventType[] = [
   'JobCompleted',
   'JobDeadLettered',
@@ -109,6 +109,16 @@ async function finishedStreams(
     .where('seq', '>', after)
     .where('seq', '<=', upTo)
     .where('type', 'in', FINAL)
+    .where(({ not, exists, selectFrom }) =>
+      not(
+        exists(
+          selectFrom('ledger as later')
+            .select('later.seq')
+            .whereRef('later.stream_id', '=', 'ledger.stream_id')
+            .whereRef('later.version', '>', 'ledger.version'),
+        ),
+      ),
+    )
     .orderBy('seq')
     .execute();
   return [...new Set(rows.map(({ stream_id }) => stream_id as StreamId))];

@@ -53,6 +53,23 @@ describe('the trimmer', () => {
     expect([await kept(done), await kept(dead), await kept(alive)]).toEqual([0, 0, 1]);
   });
 
+  it('keeps the state of a job that was retried, until it has ended again', async () => {
+    const { store, trimmer, kept, record } = await trimmed();
+    const next = async (id: StreamId, version: number, type: string) => {
+      const after = append(id, atVersion(version));
+      const events = after.events.map((event) => ({ ...event, type }));
+      await store.commit({ partition, appends: [{ ...after, events }] });
+    };
+    const retried = await streamEndingWith(store, 'JobCancelled');
+    await next(retried, 2, 'JobRetried');
+    await record();
+    expect(await trimmer.trim(partition)).toMatchObject({ evicted: 0 });
+    expect(await kept(retried)).toBe(1);
+    await next(retried, 3, 'JobDeadLettered');
+    await record();
+    expect(await trimmer.trim(partition)).toMatchObject({ evicted: 1 });
+  });
+
   it('evicts nothing, and trims nothing, that the ledger does not have', async () => {
     const { store, trimmer, kept, length } = await trimmed();
     const done = await streamEndingWith(store, 'JobCompleted');
