@@ -74,6 +74,8 @@ async function run(base: Base, role: string): Promise<void> {
   await management.close();
   await tracing.shutdown();
   logger.info('stopped');
+  // A handler that heeds no signal may run on: its job is somebody else's by now.
+  process.exit();
 }
 
 async function started(name: string, base: Base): Promise<Role> {

@@ -25,8 +25,10 @@ export type LeaseTiming = {
 export type LeaseKeeper = {
   /** For how long leases are taken and renewed. */
   readonly leaseMs: number;
-  /** Resolves once it runs; rejects when it can't. */
+  /** Resolves once it can renew; rejects when it never will. */
   ready(): Promise<void>;
+  /** Whether it is connected to Redis. Take no lease while it is not: who would renew it? */
+  connected(): boolean;
   keep(key: string, token: number, takenAt: number): KeptLease;
   close(): Promise<void>;
 };
@@ -37,7 +39,7 @@ export type KeptLease = {
    * it. -Infinity once Redis has said that it is no longer ours, or it was given up.
    */
   validUntil(): number;
-  /** Whether the last renewal that was due has been made. Where not, begin nothing new. */
+  /** Whether the last renewal that was due has been made, and the next one can be. Where not, begin nothing new. */
   renewed(): boolean;
   forget(): void;
 };
@@ -110,13 +112,17 @@ export function startLeaseKeeper(deps: {
   return {
     leaseMs,
     ready: () => running.promise,
+    connected: pulse.isConnected,
     keep(key, token, takenAt) {
       const cell = createCell(takenAt + leaseMs);
       const id = ++leases;
       send({ kind: 'keep', id, key, token, cell });
       return {
         validUntil: () => validUntil(cell),
-        renewed: () => !isFailing(cell) && monotonicMs() - (validUntil(cell) - leaseMs) < renewEveryMs * LATE,
+        renewed: () =>
+          pulse.isConnected() &&
+          !isFailing(cell) &&
+          monotonicMs() - (validUntil(cell) - leaseMs) < renewEveryMs * LATE,
         forget: () => send({ kind: 'forget', id }),
       };
     },

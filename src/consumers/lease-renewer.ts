@@ -62,9 +62,13 @@ port.on('message', (message: RenewerMessage) => {
   if (message.kind === 'forget') renewals.forget(message.id);
   else renewals.keep(message.id, message.key, message.token, message.cell);
 });
-connection.onReady(renewals.renewDue);
+connection.onReady(() => {
+  pulse.setConnected(true);
+  renewals.renewDue();
+  port.postMessage('ready');
+});
+connection.redis.on('close', () => pulse.setConnected(false));
 setInterval(look, Math.min(LOOK_EVERY_MS, renewEveryMs / 5, silence.lookEveryMs));
-port.postMessage('ready');
 
 function look(): void {
   pulse.beat('renewer');

@@ -79,7 +79,8 @@ export function createLeases(deps: {
       const free = await whatIsFree(redis, owner, wanted, keyOf);
       if (free.length === 0) return [];
       const runId = connection.runId();
-      if (runId === undefined) throw new StoreUnavailableError('Redis is not reachable');
+      if (runId === undefined || !keeper.connected())
+        throw new StoreUnavailableError('Redis is not reachable');
       const tokens = await deps.mintTokens(free.length, runId);
       const taken = await Promise.allSettled(
         free.map(async (share, index) => {

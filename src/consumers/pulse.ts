@@ -7,14 +7,17 @@ export type Pulse = {
   /** Whether someone may look at the event loop with a debugger: then it is silent for good reason. */
   setDebugged(debugged: boolean): void;
   isDebugged(): boolean;
+  /** Whether the renewer is connected to Redis. */
+  setConnected(connected: boolean): void;
+  isConnected(): boolean;
   /** The renewer has given the leases up and the process is to end: who reads this was not ended by a signal. */
   setOver(): void;
   isOver(): boolean;
 };
 
 type Who = 'loop' | 'renewer';
-const AT = { loop: 0, renewer: 1, debugged: 2, over: 3 } as const;
-const SIZE = 4;
+const AT = { loop: 0, renewer: 1, debugged: 2, connected: 3, over: 4 } as const;
+const SIZE = 5;
 
 /** @param buffer of the other side's pulse; without it a new one is made */
 export function createPulse(buffer = new SharedArrayBuffer(SIZE * Int32Array.BYTES_PER_ELEMENT)): Pulse {
@@ -25,6 +28,8 @@ export function createPulse(buffer = new SharedArrayBuffer(SIZE * Int32Array.BYT
     beats: (who) => Atomics.load(cells, AT[who]),
     setDebugged: (debugged) => void Atomics.store(cells, AT.debugged, debugged ? 1 : 0),
     isDebugged: () => Atomics.load(cells, AT.debugged) === 1,
+    setConnected: (connected) => void Atomics.store(cells, AT.connected, connected ? 1 : 0),
+    isConnected: () => Atomics.load(cells, AT.connected) === 1,
     setOver: () => void Atomics.store(cells, AT.over, 1),
     isOver: () => Atomics.load(cells, AT.over) === 1,
   };

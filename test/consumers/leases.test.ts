@@ -7,6 +7,7 @@ import { connectWriter } from '../../src/eventstore/connections.ts';
 import { createKeys } from '../../src/eventstore/partitions.ts';
 import { leaseKeeperOn } from '../support/connections.ts';
 import { ownRedis } from '../support/own-redis.ts';
+import { startProxy } from '../support/proxy.ts';
 import { createWorld, type World } from '../support/world.ts';
 import { until } from './support.ts';
 
@@ -26,10 +27,11 @@ async function leasesOf(
   owner: string,
   mintTokens: (count: number) => Promise<number[]>,
   timing: LeaseTiming,
+  renewerUrl = world.redisUrl,
 ) {
   const connection = connectWriter({ url: world.redisUrl, name: owner });
   await connection.whenReady(5_000);
-  const keeper = leaseKeeperOn(world.redisUrl, timing);
+  const keeper = leaseKeeperOn(renewerUrl, timing);
   onTestFinished(async () => {
     await keeper.close();
     connection.close();
@@ -152,6 +154,23 @@ describe('A lease', () => {
     await redis.start();
     await until(() => expect(lease.secure()).toBe(true), 4_000);
     expect(lease.held()).toBe(true);
+  });
+
+  it('is neither taken nor relied on for anything new while its renewer alone is cut off', async () => {
+    const { world } = await openLeases();
+    const proxy = await startProxy(world.redisUrl);
+    let token = 0;
+    const mint = async (count: number) => Array.from({ length: count }, () => ++token);
+    const one = await leasesOf(world, 'one#1', mint, {}, proxy.url);
+    const lease = await acquireOne(one);
+    proxy.refuse();
+    // Long before its next renewal is due.
+    await until(() => expect(lease.secure()).toBe(false), 2_000);
+    expect(lease.held()).toBe(true);
+    await expect(one.acquire([{ ...SHARE, partition: 1 }])).rejects.toThrow('not reachable');
+    proxy.accept();
+    await until(() => expect(lease.secure()).toBe(true), 4_000);
+    expect(await one.acquire([{ ...SHARE, partition: 1 }])).toHaveLength(1);
   });
 });
 
