@@ -1,5 +1,8 @@
 import { parseArgs } from 'node:util';
-import { type Base, type Role, startApi, startProjectorRole, startWorkerRole } from './app.ts';
+import { startApi } from './app/api.ts';
+import type { Base, Role } from './app/base.ts';
+import { startProjectorRole } from './app/projectors.ts';
+import { startWorkerRole } from './app/workers.ts';
 import { ConfigError, readConfig } from './config.ts';
 import { createLogger, type Logger } from './telemetry/logging.ts';
 import { startManagement } from './telemetry/management.ts';

@@ -5,7 +5,7 @@ import Fastify from 'fastify';
 import { Type } from 'typebox';
 import { createSessionCheck } from '../../src/access/sessions.ts';
 import { readTokenKeys } from '../../src/access/tokens.ts';
-import { openWriteSide } from '../../src/app.ts';
+import { openWriteSide } from '../../src/app/write-side.ts';
 import { registerAccount } from '../../src/commands/accounts.ts';
 import { requestExport } from '../../src/commands/exports.ts';
 import { type CommandContext, type CommandDeps, changeOf, handle } from '../../src/commands/handle.ts';

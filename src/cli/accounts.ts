@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { text } from 'node:stream/consumers';
-import { openWriteSide } from '../app.ts';
+import { openWriteSide } from '../app/write-side.ts';
 import { registerAccount } from '../commands/accounts.ts';
 import { readConfig } from '../config.ts';
 import { createLogger } from '../telemetry/logging.ts';

@@ -1,0 +1,137 @@
+import { createLimits, type TakeLimit } from '../access/limits.ts';
+import { createSessionCheck } from '../access/sessions.ts';
+import type { Hmac } from '../access/signing.ts';
+import { readTokenKeys } from '../access/tokens.ts';
+import { createDiskStore } from '../blobs/disk.ts';
+import { registerAccount } from '../commands/accounts.ts';
+import { requestExport } from '../commands/exports.ts';
+import { cancelJob, enqueueJob, retryJob } from '../commands/jobs/requests.ts';
+import { endSession, login, refreshSession } from '../commands/sessions.ts';
+import { createJobTypes } from '../domain/job-types.ts';
+import { sessionFold } from '../domain/sessions.ts';
+import { connectSubscriber } from '../eventstore/connections.ts';
+import { wholeHistory } from '../eventstore/history.ts';
+import type { OpenEventStore } from '../eventstore/store.ts';
+import { createCheckpointWatches } from '../eventstore/watches.ts';
+import { features, jobTypes, projections } from '../features.ts';
+import { blobRoutes } from '../http/blobs.ts';
+import { commandContexts } from '../http/commands.ts';
+import { createStreams } from '../http/draining.ts';
+import { isStoreOutage } from '../http/failures.ts';
+import { metaRoutes } from '../http/meta.ts';
+import { createServer } from '../http/server.ts';
+import { streamTicketRoutes } from '../http/stream-tickets.ts';
+import { findAccount } from '../projections/accounts.ts';
+import { readAtLeast } from '../projections/consistency.ts';
+import { findExport } from '../projections/exports.ts';
+import { findJob, jobAsOf, listJobs } from '../projections/jobs.ts';
+import { groupOf } from '../projections/projection.ts';
+import { currentTraceparent } from '../telemetry/tracing.ts';
+import { type Base, type Role, readinessOf } from './base.ts';
+import { openWriteSide } from './write-side.ts';
+
+/** The API: accepts requests once this resolves. Throws when its port can't be had or its servers can't be used. */
+export async function startApi(base: Base): Promise<Role & { readonly url: string }> {
+  const { config, logger, metrics } = base;
+  const side = await openWriteSide(base, 'api');
+  const { db, store, commands, hmac } = side;
+  const subscriber = connectSubscriber({ url: config.REDIS_URL, name: 'api-hints' });
+  const watchCheckpoints = createCheckpointWatches(subscriber, config.KEY_PREFIX);
+  const streams = createStreams();
+  const contextOf = commandContexts({ hmac, durability: config.DURABILITY });
+  const loadSession = (id: Parameters<typeof store.load>[0]) => store.load(id, sessionFold);
+  const checkSession = createSessionCheck(async (id) => (await loadSession(id)).state, isStoreOutage);
+  const takeLimit = limiter(base, store, hmac);
+  const blobs = createDiskStore(config.BLOB_DIR);
+  const blobSecret = hmac('blob urls', '');
+  const tokenKeys = readTokenKeys(config.TOKEN_KEYS);
+  const ready = () => readinessOf(side);
+
+  const server = createServer({
+    logger,
+    metrics,
+    tokens: { keys: tokenKeys, issuer: 'millrace', audience: 'millrace' },
+    checkSession,
+    hmac,
+    takeLimit,
+    streams,
+    waitForReadModel: (wait) =>
+      readAtLeast({ db, waitFor: side.waits.waitFor }, { ...wait, group: groupNamed(wait.projection) }),
+    settings: {
+      corsOrigins: config.CORS_ORIGINS,
+      trustProxy: config.TRUST_PROXY,
+      drainMs: config.SHUTDOWN_SECONDS * 1000,
+    },
+    routes: [
+      metaRoutes({ ready, tokenKeys }),
+      features.accounts.routes({
+        contextOf,
+        takeLimit,
+        registerAccount: (...rest) => registerAccount(commands, ...rest),
+        findAccount: (id) => findAccount(db, id),
+        openFor: side.people.openFor,
+      }),
+      features.sessions.routes({
+        contextOf,
+        takeLimit,
+        login: (...rest) => login(commands, ...rest),
+        refreshSession: (...rest) => refreshSession(commands, ...rest),
+        endSession: (...rest) => endSession(commands, ...rest),
+        loadSession,
+      }),
+      features.jobs.routes({
+        hmac,
+        contextOf,
+        jobTypes: createJobTypes(jobTypes),
+        enqueueJob: (...rest) => enqueueJob(commands, ...rest),
+        // A batch is one span, that of its request, and not a thousand.
+        enqueueInBatch: (...rest) =>
+          enqueueJob({ ...commands, traceCommit: (_, run) => run(currentTraceparent()) }, ...rest),
+        cancelJob: (...rest) => cancelJob(commands, ...rest),
+        retryJob: (...rest) => retryJob(commands, ...rest),
+        findJob: (id, owner) => findJob(db, id, owner),
+        listJobs: (listing) => listJobs(db, listing),
+        jobAsOf: (id, asOf) => jobAsOf(wholeHistory(store, id), asOf),
+        readHistory: store.history,
+      }),
+      features.exports.routes({
+        contextOf,
+        requestExport: (...rest) => requestExport(commands, ...rest),
+        findExport: (id, owner) => findExport(db, id, owner),
+        blobSecret,
+        watchReadModel: (projection, partition) => watchCheckpoints(groupNamed(projection), partition),
+        streams,
+        checkSession,
+      }),
+      streamTicketRoutes({ hmac }),
+      blobRoutes({ blobs, secret: blobSecret }),
+    ],
+  });
+  const close = async () => {
+    await server.close();
+    subscriber.disconnect();
+    await side.close();
+  };
+  try {
+    const url = await server.listen({ host: config.HOST, port: config.PORT });
+    return { name: 'api', url, ready, stop: close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+function limiter({ config, logger }: Base, store: OpenEventStore, hmac: Hmac): TakeLimit {
+  if (!config.RATE_LIMITS) return async () => 'unknown';
+  return createLimits({
+    client: store.writer.redis,
+    prefix: config.KEY_PREFIX,
+    hmac,
+    onOutage: (err) => logger.warn({ err }, 'limits are not kept while Redis is away'),
+  });
+}
+
+function groupNamed(projection: string): string {
+  if (!Object.hasOwn(projections, projection)) throw new Error(`there is no projection ${projection}`);
+  return groupOf(projections[projection as keyof typeof projections]);
+}

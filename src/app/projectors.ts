@@ -1,0 +1,41 @@
+import { createLedger } from '../consumers/ledger.ts';
+import { observeLedger } from '../consumers/observe-ledger.ts';
+import { startProjectors } from '../consumers/projectors.ts';
+import { codec } from '../domain/events.ts';
+import { openPool } from '../eventstore/postgres.ts';
+import { projections } from '../features.ts';
+import { observeProjection } from '../projections/observe.ts';
+import type { AnyProjection, AnyRow } from '../projections/projection.ts';
+import { createProjectionGroup } from '../projections/runner.ts';
+import { type Base, openParts, type Role } from './base.ts';
+import { roleDeps, roleOf } from './consuming.ts';
+
+const LEDGER_POOL = 4;
+
+const TRIM = { windowEvents: 1_000, retentionMs: 60_000, everyMs: 5_000 } as const;
+
+/** The ledger, the projections, and trimming. */
+export async function startProjectorRole(base: Base): Promise<Role> {
+  const { metrics } = base;
+  const parts = await openParts(base, 'projectors');
+  const { db, store } = parts;
+  const pool = openPool({
+    url: base.config.DATABASE_URL,
+    max: LEDGER_POOL,
+    applicationName: 'millrace-ledger',
+  });
+  const reading = <R extends AnyRow>(projection: AnyProjection<R>) =>
+    createProjectionGroup({ db, projection, codec, observe: observeProjection(projection, metrics) });
+  const { accounts, jobs, exports } = projections;
+  const groups = [
+    createLedger(pool, db, { observe: observeLedger }),
+    reading(accounts),
+    reading(jobs),
+    reading(exports),
+  ];
+  const running = await startProjectors({ ...roleDeps(base, parts, 'projectors'), groups, trim: TRIM });
+  return roleOf('projectors', running, { db, store }, async () => {
+    await pool.end();
+    await parts.close();
+  });
+}

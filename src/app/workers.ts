@@ -1,0 +1,36 @@
+import { unsealed } from '../access/unseal.ts';
+import { createDiskStore } from '../blobs/disk.ts';
+import { startWorkers } from '../consumers/workers.ts';
+import { features, plainJobs } from '../features.ts';
+import { type Base, openParts, type Role } from './base.ts';
+import { roleDeps, roleOf } from './consuming.ts';
+import { randomText } from './random.ts';
+import { commandBasics, peopleOf } from './write-side.ts';
+
+/** The part of a shutdown's time that jobs have; the rest is for handing over what is left of them. */
+const DRAIN_JOBS = 0.9;
+
+/** Workers: the lanes and the jobs that they run. */
+export async function startWorkerRole(base: Base): Promise<Role> {
+  const { config } = base;
+  const parts = await openParts(base, 'workers');
+  const { db, store } = parts;
+  const people = peopleOf(config, db);
+  const running = await startWorkers({
+    ...roleDeps(base, parts, 'workers'),
+    ...commandBasics,
+    jobs: [
+      ...plainJobs,
+      features.exports.job({
+        db,
+        blobs: createDiskStore(config.BLOB_DIR),
+        openSealed: (accountId, data) => unsealed(data, (texts) => people.openFor(accountId, texts)),
+        randomText,
+      }),
+    ],
+    concurrency: config.WORKER_CONCURRENCY,
+    drainMs: config.SHUTDOWN_SECONDS * 1000 * DRAIN_JOBS,
+    random: Math.random,
+  });
+  return roleOf('workers', running, { db, store }, parts.close);
+}

@@ -1,0 +1,86 @@
+import { createHash, randomBytes } from 'node:crypto';
+import { createPasswords } from '../access/passwords.ts';
+import { createPeople, masterKey } from '../access/people.ts';
+import { createHmacs } from '../access/signing.ts';
+import type { CommandDeps } from '../commands/handle.ts';
+import type { JobCommandDeps } from '../commands/jobs/requests.ts';
+import type { SessionDeps } from '../commands/sessions.ts';
+import type { Config } from '../config.ts';
+import { publishHint } from '../consumers/hints.ts';
+import { connectSubscriber, connectWriter } from '../eventstore/connections.ts';
+import { createDurability } from '../eventstore/durability.ts';
+import { createCheckpointWaits } from '../eventstore/waits.ts';
+import { ATTR, SPAN } from '../telemetry/names.ts';
+import { currentTraceparent, SpanKind, withSpan } from '../telemetry/tracing.ts';
+import { type Base, type Db, openParts } from './base.ts';
+import { randomText } from './random.ts';
+
+/** A session that nobody refreshes ends after thirty days. */
+const SESSION_LIFETIME_MS = 30 * 24 * 3_600_000;
+
+/** What is needed to send commands, over HTTP or from the command line. */
+export async function openWriteSide(base: Base, name: string) {
+  const { config } = base;
+  const parts = await openParts(base, name);
+  const hmac = createHmacs(config.HMAC_KEY);
+  const people = peopleOf(config, parts.db);
+  const subscriber = connectSubscriber({ url: config.REDIS_URL, name: `${name}-checkpoints` });
+  const waits = createCheckpointWaits({ subscriber, db: parts.db, prefix: config.KEY_PREFIX });
+  const waiter = connectWriter({
+    url: config.REDIS_URL,
+    name: `${name}-wait`,
+    replyWithinMs: config.DURABILITY_TIMEOUT_MS + 1_000,
+  });
+  const { awaitDurability } = createDurability({
+    connection: waiter,
+    waits,
+    trusted: parts.store.fence.trusted,
+    timeoutMs: config.DURABILITY_TIMEOUT_MS,
+  });
+  const hint = (topic: 'timers' | 'cancels', text: string) =>
+    publishHint(parts.store.writer.redis, config.KEY_PREFIX, topic, text);
+  const commands: CommandDeps & SessionDeps & JobCommandDeps & { readonly people: typeof people } = {
+    ...commandBasics,
+    store: parts.store,
+    hmac: (purpose, text) => hmac(purpose, text).toString('hex'),
+    idempotencyRetentionMs: config.IDEMPOTENCY_RETENTION * 1000,
+    awaitDurability,
+    people,
+    passwordMatches: people.passwordMatches,
+    randomSecret: () => randomBytes(32).toString('base64url'),
+    sha256: (text) => createHash('sha256').update(text).digest('hex'),
+    sessionLifetimeMs: SESSION_LIFETIME_MS,
+    hint: {
+      timer: (partition, dueAt) => hint('timers', `${partition} ${dueAt}`),
+      cancel: (jobId) => hint('cancels', jobId),
+    },
+  };
+  return {
+    ...parts,
+    hmac,
+    people,
+    waits,
+    commands,
+    async close() {
+      waits.close();
+      subscriber.disconnect();
+      waiter.close();
+      await parts.close();
+    },
+  };
+}
+
+/** Clock, randomness and tracing of whatever commits. */
+export const commandBasics: Pick<CommandDeps, 'now' | 'randomText' | 'traceCommit'> = {
+  now: () => new Date(),
+  randomText,
+  traceCommit: (partition, run) =>
+    withSpan(SPAN.commit, { kind: SpanKind.PRODUCER, attributes: { [ATTR.partition]: partition } }, () =>
+      run(currentTraceparent()),
+    ),
+};
+
+/** Keys and passwords of people, in this database. */
+export function peopleOf(config: Config, db: Db) {
+  return createPeople(db, masterKey(config.MASTER_KEY), createPasswords({ cost: config.BCRYPT_COST }));
+}
