@@ -17,7 +17,7 @@ export const features = {
   exports: { routes: exportRoutes, projection: exports, job: exportJob },
 } as const;
 
-/** Jobs that need nothing but their payload. One that needs more is made in `app.ts`. */
+/** Jobs that need nothing but their payload. One that needs more is made in `app/workers.ts`. */
 export const plainJobs = [echoJob] as const;
 
 /** Types of jobs that this code knows: what requests are checked against. */
