@@ -10,15 +10,8 @@ import {
 import { type AccountId, partitionOf } from '../domain/ids.ts';
 import type { Loaded } from '../eventstore/types.ts';
 import { emailStream } from './email.ts';
-import {
-  type CommandContext,
-  type CommandDeps,
-  type CommandResult,
-  changeOf,
-  handle,
-  mintId,
-  streamFor,
-} from './handle.ts';
+import { type CommandContext, type CommandDeps, type CommandResult, changeOf, handle } from './handle.ts';
+import { mintId, streamFor } from './mint.ts';
 
 /** What is known about people and is never in an event: owned by `access`, handed in. */
 export type People = {

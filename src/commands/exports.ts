@@ -7,15 +7,8 @@ import {
 import { type ExportId, type JobId, jobOfExport, partitionOf } from '../domain/ids.ts';
 import { jobOf } from '../domain/job-types.ts';
 import { enqueueJob, type Job, jobFold } from '../domain/jobs.ts';
-import {
-  type CommandContext,
-  type CommandDeps,
-  type CommandResult,
-  changeOf,
-  handle,
-  mintId,
-  streamFor,
-} from './handle.ts';
+import { type CommandContext, type CommandDeps, type CommandResult, changeOf, handle } from './handle.ts';
+import { anyPartition, mintId, streamFor } from './mint.ts';
 import { workOf } from './work.ts';
 
 export type ExportAccepted = {
@@ -34,9 +27,7 @@ export async function requestExport(
   context: CommandContext,
   input: { readonly dataset: 'events'; readonly format: ExportFormat; readonly scope: 'own' | 'all' },
 ): Promise<CommandResult<ExportAccepted>> {
-  const anywhere =
-    Number.parseInt(deps.hmac('spread', deps.randomText(20)).slice(0, 8), 16) % deps.store.partitions;
-  const minted = await mintId(deps, context, 'exp', anywhere);
+  const minted = await mintId(deps, context, 'exp', anyPartition(deps));
   if (!minted.ok) return { kind: 'key_reused' };
   const exportId: ExportId = minted.id;
   const jobId = jobOfExport(exportId);

@@ -1,15 +1,13 @@
-import type { Fold, Refusal } from '../domain/decision.ts';
+import type { Refusal } from '../domain/decision.ts';
 import type { EventMeta, FoldMeta } from '../domain/event.ts';
 import { codec, type DomainEvent } from '../domain/events.ts';
-import type { EventId, JobId, StreamId, StreamKind } from '../domain/ids.ts';
-import { parseStreamId, streamId } from '../domain/ids.ts';
+import type { EventId, JobId, StreamId } from '../domain/ids.ts';
 import { formatPosition, type Position } from '../domain/position.ts';
 import {
   type AppendToStream,
   type CommitRequest,
   type EventStore,
   type Expected,
-  type Loaded,
   StoreUnavailableError,
   type Work,
 } from '../eventstore/types.ts';
@@ -222,39 +220,6 @@ function foldMeta(context: Pick<CommandContext, 'owner' | 'correlation'>, at: st
   return { at, ...(context.owner ? { owner: context.owner } : {}), correlation: context.correlation };
 }
 
-/**
- * Mints the id of what a request makes. With an idempotency key, a first claim in the partition of the key
- * fixes the id, so that a retry, even after a crash right here, finds the same target.
- * `fresh` says that nobody but this request can know the id: nothing can be there yet.
- */
-export async function mintId(
-  deps: CommandDeps,
-  context: CommandContext,
-  kind: StreamKind,
-  partition: number,
-): Promise<{ ok: true; id: StreamId; fresh: boolean } | { ok: false }> {
-  const minted = streamId(kind, partition, deps.randomText(20));
-  const { idempotency } = context;
-  if (!idempotency) return { ok: true, id: minted, fresh: true };
-  const claimedIn = Number.parseInt(idempotency.key.slice(0, 8), 16) % deps.store.partitions;
-  const outcome = await deps.store.commit({
-    partition: claimedIn,
-    appends: [],
-    claim: {
-      // A key of its own, since the target may live in this partition, too.
-      key: `mint-${idempotency.key}`,
-      fingerprint: idempotency.fingerprint,
-      answer: minted,
-      retentionMs: deps.idempotencyRetentionMs,
-    },
-  });
-  if (outcome.kind === 'committed') return { ok: true, id: minted, fresh: true };
-  if (outcome.kind !== 'replayed') return { ok: false };
-  const id = parseStreamId(outcome.answer, kind);
-  if (!id) throw new Error(`the claim of this key holds ${outcome.answer}, not an id of kind ${kind}`);
-  return { ok: true, id, fresh: false };
-}
-
 /** Folds decided events into the state that the commit keeps beside them. */
 export function changeOf<S, E extends DomainEvent>(
   context: Pick<CommandContext, 'owner' | 'correlation'>,
@@ -278,16 +243,4 @@ export function changeOf<S, E extends DomainEvent>(
     events,
     state: { value, fold: fold.fold },
   };
-}
-
-/** A stream to decide on: known to be empty when the request itself minted the id, loaded otherwise. */
-export async function streamFor<S, E>(
-  deps: CommandDeps,
-  id: StreamId,
-  fold: Fold<S, E>,
-  fresh: boolean,
-): Promise<Loaded<S> & { readonly streamId: StreamId }> {
-  if (fresh)
-    return { streamId: id, state: fold.initial, version: 0, lastSeq: 0, expected: { kind: 'minted' } };
-  return { streamId: id, ...(await deps.store.load(id, fold)) };
 }

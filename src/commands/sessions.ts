@@ -8,15 +8,8 @@ import {
   startSession,
 } from '../domain/sessions.ts';
 import { emailStream } from './email.ts';
-import {
-  type CommandContext,
-  type CommandDeps,
-  type CommandResult,
-  changeOf,
-  handle,
-  mintId,
-  streamFor,
-} from './handle.ts';
+import { type CommandContext, type CommandDeps, type CommandResult, changeOf, handle } from './handle.ts';
+import { mintId, streamFor } from './mint.ts';
 
 export type SessionDeps = CommandDeps & {
   /** Constant in time whether or not the account exists. Needs Postgres. */

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { registerAccount } from '../../src/commands/accounts.ts';
 import { normalizeEmail } from '../../src/commands/email.ts';
-import { mintId } from '../../src/commands/handle.ts';
+import { mintId } from '../../src/commands/mint.ts';
 import { login } from '../../src/commands/sessions.ts';
 import { context, writeSide } from './support.ts';
 

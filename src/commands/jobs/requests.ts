@@ -12,15 +12,8 @@ import {
   ownerOfJob,
 } from '../../domain/jobs.ts';
 import type { Loaded } from '../../eventstore/types.ts';
-import {
-  type CommandContext,
-  type CommandDeps,
-  type CommandResult,
-  changeOf,
-  handle,
-  mintId,
-  streamFor,
-} from '../handle.ts';
+import { type CommandContext, type CommandDeps, type CommandResult, changeOf, handle } from '../handle.ts';
+import { anyPartition, mintId, streamFor } from '../mint.ts';
 import { workOf } from '../work.ts';
 
 export type JobCommandDeps = CommandDeps & {
@@ -45,9 +38,7 @@ export async function enqueueJob(
   context: CommandContext,
   input: Static<typeof JobEnqueued>,
 ): Promise<CommandResult<JobAccepted>> {
-  const anywhere =
-    Number.parseInt(deps.hmac('spread', deps.randomText(20)).slice(0, 8), 16) % deps.store.partitions;
-  const minted = await mintId(deps, context, 'job', anywhere);
+  const minted = await mintId(deps, context, 'job', anyPartition(deps));
   if (!minted.ok) return { kind: 'key_reused' };
   const jobId: JobId = minted.id;
   const partition = partitionOf(jobId);
