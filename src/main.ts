@@ -2,6 +2,7 @@ import { parseArgs } from 'node:util';
 import { startApi } from './app/api.ts';
 import type { Base, Role } from './app/base.ts';
 import { startProjectorRole } from './app/projectors.ts';
+import { startAll } from './app/start-all.ts';
 import { startWorkerRole } from './app/workers.ts';
 import { ConfigError, readConfig } from './config.ts';
 import { createLogger, type Logger } from './telemetry/logging.ts';
@@ -63,7 +64,7 @@ async function run(base: Base, role: string): Promise<void> {
   });
   const stopped = untilStopped(logger);
   try {
-    running.push(...(await Promise.all(roles.map((name) => started(name, base)))));
+    running.push(...(await startAll(roles.map((name) => () => started(name, base)))));
     starting = false;
     const url = running.map((each) => ('url' in each ? each.url : undefined)).find(Boolean);
     logger.info({ url, managementPort: management.port }, 'started');
