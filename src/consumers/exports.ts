@@ -67,8 +67,11 @@ async function runExport(deps: ExportDeps, context: JobContext<ExportPayload>): 
     }
   }
 
-  // Every run writes a file of its own: a stale worker that is still writing spoils nothing.
-  const blob = `exports/${exportId}/${job.attempt}-${deps.randomText(8)}.${format.extension}.gz`;
+  // Every run writes a file of its own: a stale worker that is still writing spoils nothing. What earlier runs have
+  // left was never accepted, or this one would not be.
+  const folder = `exports/${exportId}/`;
+  for await (const { key } of deps.blobs.list(folder)) await deps.blobs.remove(key);
+  const blob = `${folder}${job.attempt}-${deps.randomText(8)}.${format.extension}.gz`;
   const zipped = pipeline(Readable.from(lines()), createGzip(), () => {
     // An error of the source reaches the store's write, which consumes this stream.
   });

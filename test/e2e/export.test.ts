@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { describe, expect, it, onTestFinished } from 'vitest';
@@ -137,6 +137,10 @@ describe('an export of events', () => {
       'the job to run',
     );
     await worker.kill();
+    // What a worker leaves that dies between its file and its commit.
+    const folder = join(installation.blobDir, 'exports', id);
+    await mkdir(folder, { recursive: true });
+    await writeFile(join(folder, '1-left.ndjson.gz'), 'of a run that was never accepted');
     await Promise.all([installation.start('projectors'), installation.start('workers')]);
     const finished = await client.finishedExport(id, ada.token);
     expect(finished.body.status, JSON.stringify(finished.body)).toBe('succeeded');
