@@ -82,7 +82,9 @@ export function createDiskStore(path: string): DiskStore {
     },
     async *list(prefix) {
       checkPrefix(prefix);
-      for await (const key of walk(folder, '', prefix)) {
+      // From the deepest folder that the prefix names: its neighbours may be many.
+      const within = prefix.slice(0, prefix.lastIndexOf('/') + 1);
+      for await (const key of walk(folder, within, prefix)) {
         const found = await stat(pathOf(key)).catch(absent);
         if (found !== undefined) yield { key, bytes: found.size };
       }
