@@ -12,7 +12,8 @@ import { type CommandContext, type CommandDeps, changeOf, handle } from '../../s
 import { login } from '../../src/commands/sessions.ts';
 import { readConfig } from '../../src/config.ts';
 import { type JobId, streamId } from '../../src/domain/ids.ts';
-import { enqueueJob, jobFold } from '../../src/domain/jobs.ts';
+import { enqueueJob } from '../../src/domain/jobs/requests.ts';
+import { jobFold } from '../../src/domain/jobs/state.ts';
 import { sessionFold } from '../../src/domain/sessions.ts';
 import { connectWriter } from '../../src/eventstore/connections.ts';
 import { type ContextOf, commandAnswer, commandContexts, doneOf } from '../../src/http/commands.ts';

@@ -6,7 +6,8 @@ import {
 } from '../domain/exports.ts';
 import { type ExportId, type JobId, jobOfExport, partitionOf } from '../domain/ids.ts';
 import { jobOf } from '../domain/job-types.ts';
-import { enqueueJob, type Job, jobFold } from '../domain/jobs.ts';
+import { enqueueJob } from '../domain/jobs/requests.ts';
+import { type Job, jobFold } from '../domain/jobs/state.ts';
 import { type CommandContext, type CommandDeps, type CommandResult, changeOf, handle } from './handle.ts';
 import { anyPartition, mintId, streamFor } from './mint.ts';
 import { workOf } from './work.ts';

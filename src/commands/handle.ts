@@ -22,6 +22,8 @@ export type CommandContext = {
   readonly owner?: string;
   readonly correlation: string;
   readonly traceparent?: string;
+  /** Why, in the words of who acts; kept with the events. */
+  readonly reason?: string;
   readonly durability: Durability;
   /** HMAC of caller, route and key; fingerprint of the body. */
   readonly idempotency?: { readonly key: string; readonly fingerprint: string };
@@ -192,7 +194,7 @@ function commitRequest<B>(
 /** What a commit needs of a change: events as JSON texts with their metadata, and the state after them. */
 export function encodeChange(
   deps: Pick<CommandDeps, 'randomText'>,
-  context: Pick<CommandContext, 'actor' | 'owner' | 'correlation' | 'traceparent'>,
+  context: Pick<CommandContext, 'actor' | 'owner' | 'correlation' | 'traceparent' | 'reason'>,
   change: StreamChange,
   claim?: EventMeta['claim'],
 ): AppendToStream {
@@ -208,6 +210,7 @@ export function encodeChange(
         ...foldMeta(context, change.at),
         actor: context.actor,
         ...(context.traceparent ? { traceparent: context.traceparent } : {}),
+        ...(context.reason ? { reason: context.reason } : {}),
         // Key and answer travel in the commit's first event, so that a lost Redis gets its claims back.
         ...(claim && index === 0 ? { claim } : {}),
       } satisfies EventMeta),

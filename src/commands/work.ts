@@ -1,5 +1,5 @@
 import type { JobId } from '../domain/ids.ts';
-import type { Job } from '../domain/jobs.ts';
+import type { Job } from '../domain/jobs/state.ts';
 import type { Work } from '../eventstore/types.ts';
 
 /** Where a job goes by a commit that leaves it in `state`: to its lane, to a timer until it is due, or nowhere. */

@@ -1,4 +1,4 @@
-import type { Failure } from '../domain/jobs.ts';
+import type { Failure } from '../domain/jobs/events.ts';
 import { type JobDefinition, NoRetryError } from './define-job.ts';
 
 /** A result is part of an event; files belong into the blob store. */

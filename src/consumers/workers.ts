@@ -1,5 +1,5 @@
 import type { JobDeps } from '../commands/jobs/runs.ts';
-import { JobQueue } from '../domain/jobs.ts';
+import { JobQueue } from '../domain/jobs/events.ts';
 import { type Cancellations, createCancellations } from './cancellations.ts';
 import type { JobDefinition } from './define-job.ts';
 import { type JobToRun, runJob } from './job-runner.ts';

@@ -14,6 +14,7 @@ export type RefusalCode =
   | 'refresh_token_reused'
   | 'job_finished'
   | 'job_not_retryable'
+  | 'job_not_dead'
   | 'not_found';
 
 export type Refusal = { readonly code: RefusalCode; readonly detail: string };

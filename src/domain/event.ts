@@ -14,6 +14,8 @@ export type EventMeta = {
   readonly correlation: string;
   /** Id of the event that this one reacts to. */
   readonly causation?: string;
+  /** Why somebody did it, in their words: an operator's change says so. At most 500 characters. */
+  readonly reason?: string;
   /** W3C trace context of the commit that wrote it. */
   readonly traceparent?: string;
   /** The idempotency key (its HMAC) that the commit answered, so that recovery can restore the claim. */

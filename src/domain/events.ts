@@ -9,12 +9,15 @@ import {
   JobCancelRequested,
   JobCompleted,
   JobDeadLettered,
+  JobDiscarded,
   JobEnqueued,
   type JobEvent,
+  JobInterrupted,
   JobProgressed,
   JobRetried,
+  JobSnoozed,
   JobStarted,
-} from './jobs.ts';
+} from './jobs/events.ts';
 import { SessionEnded, type SessionEvent, SessionRefreshed, SessionStarted } from './sessions.ts';
 
 export type DomainEvent = AccountEvent | EmailEvent | SessionEvent | JobEvent | ExportEvent;
@@ -53,6 +56,17 @@ export const eventTypes: Readonly<Record<DomainEventType, Definition>> = {
     schema: 1,
     data: JobDeadLettered,
     summary: 'A job failed for good and waits for an operator.',
+  },
+  JobInterrupted: {
+    schema: 1,
+    data: JobInterrupted,
+    summary: 'A worker stopped and left a run to its successor; this is no attempt.',
+  },
+  JobSnoozed: { schema: 1, data: JobSnoozed, summary: 'A handler asked to be run again later; no attempt.' },
+  JobDiscarded: {
+    schema: 1,
+    data: JobDiscarded,
+    summary: 'An operator gave a dead letter up; what waited behind it goes on.',
   },
   JobCancelRequested: {
     schema: 1,

@@ -10,19 +10,21 @@ declare const brand: unique symbol;
 type Branded<B extends string> = string & { readonly [brand]: B };
 
 /** Kinds of streams. Stored in every id: identifiers for life. */
-export type StreamKind = 'acc' | 'email' | 'ses' | 'job' | 'exp';
+export type StreamKind = 'acc' | 'email' | 'ses' | 'job' | 'exp' | 'sched' | 'queue';
 
 export type StreamId = Branded<'stream'>;
 export type AccountId = StreamId & { readonly kind?: 'acc' };
 export type SessionId = StreamId & { readonly kind?: 'ses' };
 export type JobId = StreamId & { readonly kind?: 'job' };
 export type ExportId = StreamId & { readonly kind?: 'exp' };
+export type ScheduleId = StreamId & { readonly kind?: 'sched' };
+export type QueueId = StreamId & { readonly kind?: 'queue' };
 export type EventId = Branded<'event'>;
 
 /** The most partitions that two base-36 digits can name; far above any sensible number. */
 export const MAX_PARTITIONS = 1024;
 
-const PATTERN = /^(acc|email|ses|job|exp)-([0-9a-z]{2})([0-9A-Za-z]{16,64})$/;
+const PATTERN = /^(acc|email|ses|job|exp|sched|queue)-([0-9a-z]{2})([0-9A-Za-z]{16,64})$/;
 
 /**
  * Makes a stream id.

@@ -1,6 +1,6 @@
 import type { Static, TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
-import type { JobEnqueued, JobPriority, JobQueue } from './jobs.ts';
+import type { JobEnqueued, JobPriority, JobQueue } from './jobs/events.ts';
 
 /** Who may enqueue a job by naming its type. `nobody`: only a command of this code does, as part of something. */
 export type EnqueuedBy = 'accounts' | 'operators' | 'nobody';

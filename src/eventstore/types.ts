@@ -33,6 +33,8 @@ export type Work = {
   /** Milliseconds since 1970: when the job became due. */
   readonly dueAt: number;
   readonly traceparent?: string;
+  /** Hash of owner and ordering key, if it has one: such work waits behind the job that holds the lane. */
+  readonly lane?: string;
 };
 
 /** Everything that one atomic commit does, in one partition. All or nothing. */

@@ -102,6 +102,11 @@ export const problemTypes: Readonly<Record<ProblemCode, ProblemType>> = {
     title: 'The job has ended',
     help: 'A job that has ended changes no more; its result stands.',
   },
+  job_not_dead: {
+    status: 409,
+    title: 'The job is no dead letter',
+    help: 'Only a job that failed for good can be discarded. Ask for its status at `GET /v1/jobs/{id}`.',
+  },
   job_not_retryable: {
     status: 409,
     title: 'The job cannot be retried as it is',

@@ -9,7 +9,7 @@ import {
   isExportResult,
 } from '../domain/exports.ts';
 import { exportOfJob, kindOf } from '../domain/ids.ts';
-import type { JobEvent } from '../domain/jobs.ts';
+import type { JobEvent } from '../domain/jobs/events.ts';
 import { traceIdOf } from '../telemetry/tracing.ts';
 import type { Database } from './database.ts';
 import { type Listing, present, within } from './listing.ts';
@@ -65,9 +65,12 @@ export const projection: Projection<ExportRow, Event> = {
     JobEnqueued: true,
     JobStarted: true,
     JobProgressed: true,
+    JobInterrupted: true,
+    JobSnoozed: true,
     JobAttemptFailed: true,
     JobCompleted: true,
     JobDeadLettered: true,
+    JobDiscarded: true,
     JobCancelRequested: true,
     JobCancelled: true,
     JobRetried: true,

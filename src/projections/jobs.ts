@@ -1,7 +1,7 @@
 import type { Kysely, Selectable } from 'kysely';
 import type { RawEvent, Recorded } from '../domain/event.ts';
 import { codec, type RecordedEvent } from '../domain/events.ts';
-import type { JobEvent } from '../domain/jobs.ts';
+import type { JobEvent } from '../domain/jobs/events.ts';
 import { traceIdOf } from '../telemetry/tracing.ts';
 import type { Database } from './database.ts';
 import { type Listing, present, within } from './listing.ts';
@@ -47,9 +47,12 @@ export const projection: Projection<JobRow, JobEvent> = {
     JobEnqueued: true,
     JobStarted: true,
     JobProgressed: true,
+    JobInterrupted: true,
+    JobSnoozed: true,
     JobAttemptFailed: true,
     JobCompleted: true,
     JobDeadLettered: true,
+    JobDiscarded: true,
     JobCancelRequested: true,
     JobCancelled: true,
     JobRetried: true,

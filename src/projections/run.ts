@@ -1,5 +1,5 @@
 import type { Recorded } from '../domain/event.ts';
-import type { JobEvent } from '../domain/jobs.ts';
+import type { JobEvent } from '../domain/jobs/events.ts';
 
 /** Part of the HTTP contract, and stored in rows: identifiers for life. `failed` is final. */
 export const JOB_STATUSES = [
@@ -40,6 +40,7 @@ export function runAfter(run: Run, event: Recorded<JobEvent>): Run {
   switch (event.type) {
     case 'JobEnqueued':
     case 'JobCancelRequested':
+    case 'JobDiscarded':
       return run;
     case 'JobStarted':
       return {
@@ -51,6 +52,10 @@ export function runAfter(run: Run, event: Recorded<JobEvent>): Run {
       };
     case 'JobProgressed':
       return { ...run, progress: event.data.progress };
+    case 'JobInterrupted':
+      return { ...run, status: 'queued', attempts: event.data.attempt - 1 };
+    case 'JobSnoozed':
+      return { ...run, status: 'scheduled', attempts: event.data.attempt - 1 };
     case 'JobAttemptFailed':
       return { ...run, status: 'retrying', error: JSON.stringify(event.data.error) };
     case 'JobCompleted':

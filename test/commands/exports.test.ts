@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { requestExport } from '../../src/commands/exports.ts';
 import type { CommandDeps } from '../../src/commands/handle.ts';
 import { exportFold } from '../../src/domain/exports.ts';
-import { jobFold } from '../../src/domain/jobs.ts';
+import { jobFold } from '../../src/domain/jobs/state.ts';
 import { parsePosition } from '../../src/domain/position.ts';
 import { context, writeSide } from './support.ts';
 

@@ -12,7 +12,7 @@ import {
 import { echoJob } from '../../src/consumers/echo.ts';
 import { type JobId, partitionOf } from '../../src/domain/ids.ts';
 import { jobOf } from '../../src/domain/job-types.ts';
-import { type Job, jobFold } from '../../src/domain/jobs.ts';
+import { type Job, jobFold } from '../../src/domain/jobs/state.ts';
 import { context, writeSide } from './support.ts';
 
 const asAda = (key?: string, body?: string) => ({

@@ -1,18 +1,16 @@
 import { describe, expect, it } from 'vitest';
+import type { JobEvent } from '../../src/domain/jobs/events.ts';
+import { cancelJob, discardJob, enqueueJob, retryJob } from '../../src/domain/jobs/requests.ts';
 import {
-  cancelJob,
   completeJob,
   endCancelledJob,
-  enqueueJob,
   failJob,
-  type Job,
-  type JobEvent,
-  jobFold,
-  jobIsFinished,
+  interruptJob,
   progressJob,
-  retryJob,
+  snoozeJob,
   startJob,
-} from '../../src/domain/jobs.ts';
+} from '../../src/domain/jobs/runs.ts';
+import { holdsItsLane, type Job, jobFold, jobIsFinished } from '../../src/domain/jobs/state.ts';
 
 const meta = { at: '2026-01-01T00:00:00.000Z', owner: 'acc-00a', correlation: 'c' };
 const spec = {
@@ -26,7 +24,7 @@ const spec = {
 const enqueued: JobEvent = { type: 'JobEnqueued', data: spec };
 const started = (attempt: number, recovered = false): JobEvent => ({
   type: 'JobStarted',
-  data: { type: 'echo', attempt, worker: 'w', recovered },
+  data: { type: 'echo', attempt, worker: 'w', recovered, ...(recovered ? { alone: true } : {}) },
 });
 const later = '2026-01-01T00:01:00.000Z';
 const error = { name: 'Error', message: 'no' };
@@ -212,5 +210,74 @@ describe('retrying a job', () => {
     for (const events of [[enqueued], [enqueued, started(1)], [enqueued, started(1), done]]) {
       expect(retryJob(given(...events), later)).toMatchObject({ refusal: { code: 'job_not_retryable' } });
     }
+  });
+});
+
+describe('a run that ended without a word', () => {
+  const interrupted: JobEvent = {
+    type: 'JobInterrupted',
+    data: { type: 'echo', attempt: 1, worker: 'w' },
+  };
+
+  it('is begun again alone, as the same attempt', () => {
+    expect(startJob(given(enqueued, started(1)), 'w')).toMatchObject({
+      events: [{ type: 'JobStarted', data: { attempt: 1, recovered: true, alone: true } }],
+    });
+  });
+
+  it('is a dead letter once it took down three processes that it had to itself', () => {
+    const twice = given(enqueued, started(1), started(1, true), started(1, true));
+    expect(startJob(twice, 'w')).toMatchObject({ events: [{ type: 'JobStarted' }] });
+    const thrice = given(enqueued, started(1), started(1, true), started(1, true), started(1, true));
+    expect(startJob(thrice, 'w')).toMatchObject({
+      events: [{ type: 'JobDeadLettered', data: { attempt: 1, reason: 'takedowns' } }],
+    });
+  });
+
+  it('counts for nothing where the worker said that it could not wait, however often', () => {
+    const drained = [started(1), interrupted];
+    const state = given(enqueued, ...drained, ...drained, ...drained, ...drained);
+    expect(startJob(state, 'w')).toEqual({ ok: true, events: [started(1)] });
+  });
+
+  it('stays alone when it was interrupted, and no longer after an attempt that ended with a word', () => {
+    const alone = given(enqueued, started(1), started(1, true), interrupted);
+    expect(startJob(alone, 'w')).toMatchObject({ events: [{ data: { recovered: false, alone: true } }] });
+    const failed = given(enqueued, started(1), started(1, true), failedOnce);
+    expect(startJob(failed, 'w')).toEqual({ ok: true, events: [started(2)] });
+  });
+
+  it('is not recorded as interrupted when the job was to end', () => {
+    expect(interruptJob(given(enqueued, started(1), asked), 'w')).toEqual({
+      ok: true,
+      events: [cancelled(1)],
+    });
+  });
+});
+
+describe('snoozing', () => {
+  it('puts a run off and is no attempt', () => {
+    const snoozed = snoozeJob(given(enqueued, started(1)), later);
+    if (!snoozed.ok) throw new Error('refused');
+    const state = given(enqueued, started(1), ...snoozed.events);
+    expect(state).toMatchObject({ phase: 'scheduled', attempts: 0, dueAt: Date.parse(later) });
+    expect(startJob(state, 'w')).toEqual({ ok: true, events: [started(1)] });
+  });
+});
+
+describe('discarding', () => {
+  const discarded: JobEvent = { type: 'JobDiscarded', data: { type: 'echo' } };
+
+  it('gives a dead letter up, once; its ordering key is free then', () => {
+    const letter = given(enqueued, started(1), dead);
+    expect(holdsItsLane(letter)).toBe(true);
+    expect(discardJob(letter)).toEqual({ ok: true, events: [discarded] });
+    const givenUp = given(enqueued, started(1), dead, discarded);
+    expect(discardJob(givenUp)).toEqual({ ok: true, events: [] });
+    expect(holdsItsLane(givenUp)).toBe(false);
+  });
+
+  it('is refused for what is no dead letter', () => {
+    expect(discardJob(given(enqueued))).toMatchObject({ ok: false, refusal: { code: 'job_not_dead' } });
   });
 });

@@ -4,7 +4,7 @@ import type { Done } from '../../src/commands/handle.ts';
 import type { JobAccepted } from '../../src/commands/jobs/requests.ts';
 import type { RawEvent } from '../../src/domain/event.ts';
 import type { EventId } from '../../src/domain/ids.ts';
-import type { JobEnqueued } from '../../src/domain/jobs.ts';
+import type { JobEnqueued } from '../../src/domain/jobs/events.ts';
 import { StoreUnavailableError } from '../../src/eventstore/types.ts';
 import type { jobRoutes } from '../../src/http/jobs/routes.ts';
 import type { JobView } from '../../src/projections/jobs.ts';

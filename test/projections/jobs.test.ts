@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type JobId, streamId } from '../../src/domain/ids.ts';
-import type { JobEvent } from '../../src/domain/jobs.ts';
+import type { JobEvent } from '../../src/domain/jobs/events.ts';
 import { jobAsOf } from '../../src/projections/jobs.ts';
 import { createLog } from './support/histories.ts';
 

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import type { RawEvent } from '../../src/domain/event.ts';
 import { codec, createCodec, eventTypes, UnknownEventError } from '../../src/domain/events.ts';
 import { type JobId, streamId } from '../../src/domain/ids.ts';
-import type { JobEvent } from '../../src/domain/jobs.ts';
+import type { JobEvent } from '../../src/domain/jobs/events.ts';
 import { openDatabase } from '../../src/eventstore/postgres.ts';
 import { FencedError } from '../../src/eventstore/types.ts';
 import type { Database } from '../../src/projections/database.ts';

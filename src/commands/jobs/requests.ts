@@ -1,16 +1,13 @@
 import type { Static } from 'typebox';
 import { type Decision, refuse } from '../../domain/decision.ts';
 import { type JobId, partitionOf } from '../../domain/ids.ts';
+import type { JobEnqueued, JobEvent } from '../../domain/jobs/events.ts';
 import {
   cancelJob as decideCancel,
   enqueueJob as decideEnqueue,
   retryJob as decideRetry,
-  type Job,
-  type JobEnqueued,
-  type JobEvent,
-  jobFold,
-  ownerOfJob,
-} from '../../domain/jobs.ts';
+} from '../../domain/jobs/requests.ts';
+import { type Job, jobFold, ownerOfJob } from '../../domain/jobs/state.ts';
 import type { Loaded } from '../../eventstore/types.ts';
 import { type CommandContext, type CommandDeps, type CommandResult, changeOf, handle } from '../handle.ts';
 import { anyPartition, mintId, streamFor } from '../mint.ts';

@@ -1,19 +1,8 @@
 import type { Decision } from '../../domain/decision.ts';
 import { type JobId, partitionOf } from '../../domain/ids.ts';
-import {
-  completeJob,
-  endCancelledJob,
-  type Failure,
-  failJob,
-  type Job,
-  type JobEvent,
-  type JobSpec,
-  jobFold,
-  jobIsFinished,
-  jobIsRunning,
-  progressJob,
-  startJob,
-} from '../../domain/jobs.ts';
+import type { Failure, JobEvent } from '../../domain/jobs/events.ts';
+import { completeJob, endCancelledJob, failJob, progressJob, startJob } from '../../domain/jobs/runs.ts';
+import { type Job, type JobSpec, jobFold, jobIsFinished, jobIsRunning } from '../../domain/jobs/state.ts';
 import { type EventStore, type Loaded, OutcomeUnknownError } from '../../eventstore/types.ts';
 import { type CommandDeps, changeOf, encodeChange } from '../handle.ts';
 import { workOf } from '../work.ts';

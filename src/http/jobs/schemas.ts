@@ -1,6 +1,6 @@
 import { type Static, Type } from 'typebox';
 import type { Caller } from '../../access/tokens.ts';
-import { JobPriority, JobQueue } from '../../domain/jobs.ts';
+import { JobPriority, JobQueue } from '../../domain/jobs/events.ts';
 import type { JobView } from '../../projections/jobs.ts';
 import { failureOf } from '../job-failure.ts';
 import { Failure, Id, Status, Strict, Time, Version } from '../schemas.ts';

@@ -1,7 +1,7 @@
 import type { Static } from 'typebox';
 import type { Caller } from '../../access/tokens.ts';
 import { type JobTypes, jobOf, mayEnqueue } from '../../domain/job-types.ts';
-import type { JobEnqueued } from '../../domain/jobs.ts';
+import type { JobEnqueued } from '../../domain/jobs/events.ts';
 import { detailsOf } from '../failures.ts';
 import { Problem, type ProblemDetail } from '../problems.ts';
 import type { JobRequest } from './schemas.ts';

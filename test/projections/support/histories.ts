@@ -12,18 +12,10 @@ import {
   type StreamKind,
   streamId,
 } from '../../../src/domain/ids.ts';
-import {
-  cancelJob,
-  completeJob,
-  enqueueJob,
-  failJob,
-  type Job,
-  type JobEvent,
-  jobFold,
-  progressJob,
-  retryJob,
-  startJob,
-} from '../../../src/domain/jobs.ts';
+import type { JobEvent } from '../../../src/domain/jobs/events.ts';
+import { cancelJob, enqueueJob, retryJob } from '../../../src/domain/jobs/requests.ts';
+import { completeJob, failJob, progressJob, startJob } from '../../../src/domain/jobs/runs.ts';
+import { type Job, jobFold } from '../../../src/domain/jobs/state.ts';
 import { startSession } from '../../../src/domain/sessions.ts';
 
 /** What happens to one stream, or to the two of an export, in order. */
