@@ -41,6 +41,17 @@ export class NoRetryError extends Error {
   override readonly name: string = 'NoRetryError';
 }
 
+/** Thrown by a handler: another attempt makes sense, but none before so long; whoever it asked said so. */
+export class RetryLaterError extends Error {
+  override readonly name: string = 'RetryLaterError';
+  /** Milliseconds from now: the least that the backoff begins after. */
+  readonly retryAfterMs: number;
+  constructor(message: string, options: ErrorOptions & { readonly retryAfterMs: number }) {
+    super(message, options);
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}
+
 /**
  * Defines a type of jobs.
  *

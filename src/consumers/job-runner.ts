@@ -21,7 +21,14 @@ import { backoffMs, follow } from './backoff.ts';
 import type { Cancellations } from './cancellations.ts';
 import type { JobDefinition } from './define-job.ts';
 import type { Lease } from './leases.ts';
-import { isFinal, JobCancelledError, normaliseDetail, normaliseError, normaliseResult } from './normalise.ts';
+import {
+  isFinal,
+  JobCancelledError,
+  leastDelayMs,
+  normaliseDetail,
+  normaliseError,
+  normaliseResult,
+} from './normalise.ts';
 import { type Performed, perform } from './perform.ts';
 import { persistently } from './persistently.ts';
 import { createProgress } from './progress.ts';
@@ -149,7 +156,7 @@ async function conclude(
     return outcomeOf(await persistently(logger, signal, () => recordCompletion(deps, run, result.value)));
   }
   const { error } = result;
-  const delay = backoffMs(run.turn, definition.retry, deps.random());
+  const delay = leastDelayMs(error) + backoffMs(run.turn, definition.retry, deps.random());
   const retryAt = new Date(deps.now().getTime() + delay);
   const recorded = await persistently(logger, signal, () =>
     recordFailure(deps, run, { error: normaliseError(error), retryAt, final: isFinal(error) }),

@@ -1,8 +1,10 @@
 import type { Failure } from '../domain/jobs/events.ts';
-import { type JobDefinition, NoRetryError } from './define-job.ts';
+import { type JobDefinition, NoRetryError, RetryLaterError } from './define-job.ts';
 
 /** A result is part of an event; files belong into the blob store. */
 const RESULT_BYTES = 256 * 1024;
+/** A handler that asks for more has miscounted. */
+const LONGEST_WAIT_MS = 7 * 24 * 3_600_000;
 const UNSPEAKABLE = 'something that cannot be written down was thrown';
 
 /** The attempt took longer than the job allows. */
@@ -57,6 +59,12 @@ export function normaliseError(thrown: unknown): Failure {
 
 export function isFinal(thrown: unknown): boolean {
   return thrown instanceof NoRetryError;
+}
+
+/** What the handler wants to be waited for before the next attempt, ms; backoff comes on top, so that not all come at once. */
+export function leastDelayMs(thrown: unknown): number {
+  if (!(thrown instanceof RetryLaterError) || !(thrown.retryAfterMs > 0)) return 0;
+  return Math.min(thrown.retryAfterMs, LONGEST_WAIT_MS);
 }
 
 function asJson(value: unknown): unknown {

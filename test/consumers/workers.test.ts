@@ -1,7 +1,7 @@
 import { Type } from 'typebox';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { memberName, ownerOf } from '../../src/consumers/assignment.ts';
-import { defineJob, type JobContext, NoRetryError } from '../../src/consumers/define-job.ts';
+import { defineJob, type JobContext, NoRetryError, RetryLaterError } from '../../src/consumers/define-job.ts';
 import { startWorkers, type WorkerDeps } from '../../src/consumers/workers.ts';
 import type { JobId } from '../../src/domain/ids.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
@@ -83,6 +83,21 @@ describe('A job', () => {
     const key = store.keys[0]?.work('default', 'normal') ?? '';
     expect(await store.reader.redis.xlen(key)).toBe(0);
     expect(await store.reader.redis.xpending(key, 'lane')).toMatchObject([0, null, null, null]);
+  });
+
+  it('is not tried again before the time that its handler names', async () => {
+    const { world, store } = await openWorld();
+    const failedAt: number[] = [];
+    await start(world, store, async ({ job }) => {
+      if (job.attempt > 1) return null;
+      failedAt.push(Date.now());
+      throw new RetryLaterError('busy', { retryAfterMs: 700 });
+    });
+    const jobId = await enqueue(store);
+    await until(async () => expect((await jobState(store, jobId)).phase).toBe('succeeded'));
+    const failed = (await eventsOf(store)).find(({ type }) => type === 'JobAttemptFailed');
+    expect(Date.parse(failed?.data.retryAt) - (failedAt[0] ?? 0)).toBeGreaterThanOrEqual(700);
+    expect(Date.now() - (failedAt[0] ?? 0)).toBeGreaterThanOrEqual(700);
   });
 
   it('is tried again after a failure, and dead-lettered after its last attempt', async () => {
