@@ -9,12 +9,11 @@ import { traceparentOf } from '../../telemetry/http.ts';
 import { callerOf } from '../authentication.ts';
 import { type ContextOf, doneOf } from '../commands.ts';
 import { detailsOf, problemOf } from '../failures.ts';
+import { JobRequest, jobWanted } from '../job-request.ts';
 import { problemTypes } from '../problem-types.ts';
 import { instanceOf, Problem, problemBody } from '../problems.ts';
 import { Id, ProblemSchema, Strict } from '../schemas.ts';
 import type { Bound, Routes } from '../types.ts';
-import { JobRequest } from './schemas.ts';
-import { jobWanted } from './wanted.ts';
 
 const BODY_LIMIT_BYTES = 8 * 1_048_576;
 const MAX_JOBS = 1_000;

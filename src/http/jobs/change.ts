@@ -4,11 +4,11 @@ import { parseStreamId } from '../../domain/ids.ts';
 import type { JobTypes } from '../../domain/job-types.ts';
 import { callerOf } from '../authentication.ts';
 import { type ContextOf, commandAnswer, doneOf } from '../commands.ts';
+import { JobRequest, jobWanted } from '../job-request.ts';
 import { Problem } from '../problems.ts';
 import { IdParams } from '../schemas.ts';
 import type { App, Bound, Routes } from '../types.ts';
-import { Accepted, JobRequest, ownerOf } from './schemas.ts';
-import { jobWanted } from './wanted.ts';
+import { Accepted, ownerOf } from './schemas.ts';
 
 type Change = (context: CommandContext, input: JobOf) => Promise<CommandResult<JobAccepted>>;
 

@@ -1,9 +1,8 @@
-import { type Static, Type } from 'typebox';
+import { Type } from 'typebox';
 import type { Caller } from '../../access/tokens.ts';
-import { JobPriority, JobQueue } from '../../domain/jobs/events.ts';
 import type { JobView } from '../../projections/jobs.ts';
 import { failureOf } from '../job-failure.ts';
-import { Failure, Id, Status, Strict, Time, Version } from '../schemas.ts';
+import { Failure, Id, Status, Time, Version } from '../schemas.ts';
 
 export const Job = Type.Object(
   {
@@ -23,22 +22,6 @@ export const Job = Type.Object(
   },
   { description: 'A job.' },
 );
-
-/** What a job is to be. Which types there are, and what their payloads are, the registry of job types says. */
-export const JobRequest = Strict({
-  type: Type.String({ maxLength: 64, examples: ['echo'] }),
-  payload: Type.Unknown({
-    description: 'As the type has it; at most 256 KiB. What is larger belongs in a file.',
-  }),
-  queue: Type.Optional(JobQueue),
-  priority: Type.Optional(JobPriority),
-  runAt: Type.Optional(Time),
-  maxAttempts: Type.Optional(Type.Integer({ minimum: 1, maximum: 100 })),
-  timeoutSeconds: Type.Optional(
-    Type.Integer({ minimum: 1, maximum: 86_400, description: 'Of one attempt.' }),
-  ),
-});
-export type JobRequest = Static<typeof JobRequest>;
 
 export const Accepted = Type.Object(
   { id: Id, version: Version, status: Status },

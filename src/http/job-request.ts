@@ -1,10 +1,26 @@
-import type { Static } from 'typebox';
-import type { Caller } from '../../access/tokens.ts';
-import { type JobTypes, jobOf, mayEnqueue } from '../../domain/job-types.ts';
-import type { JobEnqueued } from '../../domain/jobs/events.ts';
-import { detailsOf } from '../failures.ts';
-import { Problem, type ProblemDetail } from '../problems.ts';
-import type { JobRequest } from './schemas.ts';
+import { type Static, Type } from 'typebox';
+import type { Caller } from '../access/tokens.ts';
+import { type JobTypes, jobOf, mayEnqueue } from '../domain/job-types.ts';
+import { type JobEnqueued, JobPriority, JobQueue } from '../domain/jobs/events.ts';
+import { detailsOf } from './failures.ts';
+import { Problem, type ProblemDetail } from './problems.ts';
+import { Strict, Time } from './schemas.ts';
+
+/** What a job is to be. Which types there are, and what their payloads are, the registry of job types says. */
+export const JobRequest = Strict({
+  type: Type.String({ maxLength: 64, examples: ['echo'] }),
+  payload: Type.Unknown({
+    description: 'As the type has it; at most 256 KiB. What is larger belongs in a file.',
+  }),
+  queue: Type.Optional(JobQueue),
+  priority: Type.Optional(JobPriority),
+  runAt: Type.Optional(Time),
+  maxAttempts: Type.Optional(Type.Integer({ minimum: 1, maximum: 100 })),
+  timeoutSeconds: Type.Optional(
+    Type.Integer({ minimum: 1, maximum: 86_400, description: 'Of one attempt.' }),
+  ),
+});
+export type JobRequest = Static<typeof JobRequest>;
 
 /** A payload is part of an event. */
 const PAYLOAD_BYTES = 256 * 1024;
