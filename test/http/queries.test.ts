@@ -1,17 +1,19 @@
 import { describe, expect, test } from 'vitest';
 import type { WaitForReadModel } from '../../src/http/consistency.ts';
-import type { JobListing, JobView } from '../../src/projections/jobs.ts';
+import type { JobListing, JobView } from '../../src/projections/jobs/queries.ts';
 import { everyRoute, exportId, jobId } from './routes.ts';
 
 const job: JobView = {
   id: jobId,
   type: 'export',
   queue: 'exports',
+  priority: 'normal',
   status: 'failed',
   attempts: 3,
   progress: 40,
   error: { name: 'Error', message: 'no room', stack: 'at /srv/secret/path.ts' },
   createdAt: '2026-11-20T21:47:00.000Z',
+  dueAt: '2026-11-20T21:47:00.000Z',
   version: 4,
 };
 
