@@ -118,6 +118,16 @@ describe('one job', () => {
     expect(head.body).toBe('');
   });
 
+  test('of a job says by its ETag, too, whether it is parked: that is no event of its own', async () => {
+    const shown = { ...job, parked: true as const };
+    const { app, login } = everyRoute({ findJob: async () => shown });
+    const { authorization } = await login();
+    const headers = { authorization, 'if-none-match': '"4"' };
+    const response = await app.inject({ url: `/v1/jobs/${jobId}`, headers });
+    expect(response.statusCode).toBe(200);
+    expect(response.json()).toMatchObject({ parked: true });
+  });
+
   test("is looked for as the caller's own, by an operator as anybody's", async () => {
     const asked: unknown[] = [];
     const { app, login } = everyRoute({
