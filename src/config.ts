@@ -112,6 +112,12 @@ const Variables = Type.Object({
     description: 'Doubling of the work for each password hash',
   }),
   RATE_LIMITS: Type.Boolean({ default: true, description: 'Throttle registering and logging in' }),
+  STREAMS_PER_ACCOUNT: Type.Integer({
+    default: 100,
+    minimum: 1,
+    maximum: 100000,
+    description: 'Live streams that one account may have open in one API process',
+  }),
   TRACE_SAMPLE_RATIO: Type.Number({
     default: 1,
     minimum: 0,

@@ -11,7 +11,7 @@ import { sessionRoutes } from './http/sessions.ts';
 import { webhookRoutes } from './http/webhooks.ts';
 import { projection as accounts } from './projections/accounts.ts';
 import { projection as exports } from './projections/exports.ts';
-import { projection as jobs } from './projections/jobs.ts';
+import { projection as jobs } from './projections/jobs/table.ts';
 
 /** Table of contents: what each feature adds to each role. */
 export const features = {

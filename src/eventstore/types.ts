@@ -145,7 +145,7 @@ export type Checkpoint = {
  * the reading; a group owns its rows and its checkpoint, which move in one transaction.
  */
 export type OrderedGroup = {
-  /** `ledger`, `projection:jobs@1`: stored in leases and checkpoints, an identifier for life. */
+  /** `ledger`, `projection:jobs@2`: stored in leases and checkpoints, an identifier for life. */
   readonly name: string;
   /** Takes a partition over: raises the token in its checkpoint row, so that older owners write nothing more. */
   open(partition: number, token: number): Promise<Checkpoint>;

@@ -8,7 +8,7 @@ import type { LedgerTables } from './tables.ts';
 export type WaitOutcome = 'reached' | 'timeout' | 'lost';
 
 export type Wait = {
-  /** `ledger`, `projection:jobs@1`. */
+  /** `ledger`, `projection:jobs@2`. */
   readonly group: string;
   readonly position: Position;
   readonly timeoutMs: number;

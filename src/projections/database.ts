@@ -1,13 +1,13 @@
 import type { LedgerTables } from '../eventstore/tables.ts';
 import type { AccountsTable } from './accounts.ts';
 import type { ExportsTable } from './exports.ts';
-import type { JobsTable } from './jobs.ts';
+import type { JobsTable } from './jobs/table.ts';
 import type { ParkedEventsTable } from './parked.ts';
 
 /** Read models, a table per projection and version, and what was kept out of them. */
 export type ReadModelTables = {
   accounts_v1: AccountsTable;
-  jobs_v1: JobsTable;
+  jobs_v2: JobsTable;
   exports_v1: ExportsTable;
   parked_events: ParkedEventsTable;
 };

@@ -55,7 +55,7 @@ export type AnyProjection<R extends AnyRow = AnyRow> = Folding<R, DomainEvent> &
 /** What tells the row of an event. */
 export type Keying = Pick<AnyProjection, 'handles' | 'key' | 'keyOfUndecodable'>;
 
-/** The name of a projection's group: `projection:jobs@1`. */
+/** The name of a projection's group: `projection:jobs@2`. */
 export function groupOf(projection: { readonly name: string; readonly version: number }): string {
   return `projection:${projection.name}@${projection.version}`;
 }

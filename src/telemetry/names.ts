@@ -19,6 +19,8 @@ export const METRIC = {
   jobWait: 'millrace_job_wait_seconds',
   leaseChanges: 'millrace_lease_changes_total',
   groupStops: 'millrace_group_stops_total',
+  openStreams: 'millrace_streams_open',
+  droppedStreams: 'millrace_streams_dropped_total',
 } as const;
 
 /** The instrumentation scope of every span of ours. */

@@ -186,7 +186,7 @@ describe('a job', () => {
     expect(listed.status).toBe(200);
     const count = () =>
       world.db
-        .selectFrom('jobs_v1')
+        .selectFrom('jobs_v2')
         .select((eb) => eb.fn.countAll<string>().as('n'))
         .where('owner', '=', ada.id);
     expect(Number((await count().executeTakeFirstOrThrow()).n)).toBe(999);

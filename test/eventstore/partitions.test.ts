@@ -53,7 +53,7 @@ test('all keys of a partition share its slot', () => {
     keys?.timerWork,
     keys?.state('job-00abc'),
     keys?.claim('k'),
-    keys?.lease('projection:jobs@1'),
+    keys?.lease('projection:jobs@2'),
     keys?.work('default', 'high'),
     keys?.blocked('default'),
     keys?.parked('default', 'a{b}c'),

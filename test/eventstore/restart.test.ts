@@ -81,7 +81,7 @@ test('after a restart one process reconciles: older owners are fenced, leases ar
   const stream = newStream(2);
   await store.commit({ partition: 2, appends: [append(stream, minted, 3)] });
   await copyToLedger(world, store, 2);
-  await openCheckpoint(world.db, 'projection:jobs@1', 2, 5);
+  await openCheckpoint(world.db, 'projection:jobs@2', 2, 5);
   await sql`SELECT setval('fencing_tokens', 100)`.execute(world.db);
   const lease = keysOf(store, 2).lease('lane:default');
   await store.writer.redis.hset(lease, { owner: 'w1', token: 5 });
@@ -95,7 +95,7 @@ test('after a restart one process reconciles: older owners are fenced, leases ar
   const checkpoints = await world.db
     .selectFrom('checkpoints')
     .select('token')
-    .where('group_name', '=', 'projection:jobs@1')
+    .where('group_name', '=', 'projection:jobs@2')
     .execute();
   expect(checkpoints[0]?.token).toBeGreaterThan(100);
   const epochs = await world.db
@@ -154,11 +154,11 @@ test('a projection that has read further than Redis goes stops commits, too', as
   const { redis, world, store } = await begin();
   await world.db
     .insertInto('checkpoints')
-    .values({ group_name: 'projection:jobs@1', partition: 1, epoch: 1, seq: 9, event_id: 'e9' })
+    .values({ group_name: 'projection:jobs@2', partition: 1, epoch: 1, seq: 9, event_id: 'e9' })
     .execute();
   await redis.stop();
   await redis.start();
-  await stopped(store, /up to 0 of partition 1, what projection:jobs@1 has read up to 9/);
+  await stopped(store, /up to 0 of partition 1, what projection:jobs@2 has read up to 9/);
 });
 
 test('FLUSHALL: commits stop and say why, here and in a process that starts afterwards', async () => {

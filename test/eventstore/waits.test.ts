@@ -7,7 +7,7 @@ import { connectSubscriber } from '../../src/eventstore/connections.ts';
 import { createCheckpointWaits } from '../../src/eventstore/waits.ts';
 import { createWorld } from '../support/world.ts';
 
-const GROUP = 'projection:jobs@1';
+const GROUP = 'projection:jobs@2';
 
 async function begin(pollMs = 60_000) {
   const world = await createWorld();

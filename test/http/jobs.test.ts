@@ -7,7 +7,7 @@ import type { EventId } from '../../src/domain/ids.ts';
 import type { JobEnqueued } from '../../src/domain/jobs/events.ts';
 import { StoreUnavailableError } from '../../src/eventstore/types.ts';
 import type { jobRoutes } from '../../src/http/jobs/routes.ts';
-import type { JobView } from '../../src/projections/jobs.ts';
+import type { JobView } from '../../src/projections/jobs/queries.ts';
 import { done, everyRoute, jobId } from './routes.ts';
 
 function jobs(role: 'user' | 'operator' = 'user') {
@@ -323,10 +323,12 @@ describe('GET /v1/jobs/{id} with a look back', () => {
     id: jobId,
     type: 'echo',
     queue: 'default',
+    priority: 'normal',
     status: 'running',
     attempts: 1,
     progress: 0,
     createdAt: '2026-11-20T21:47:00.000Z',
+    dueAt: '2026-11-20T21:47:00.000Z',
     version: 2,
   };
 

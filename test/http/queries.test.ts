@@ -1,17 +1,19 @@
 import { describe, expect, test } from 'vitest';
 import type { WaitForReadModel } from '../../src/http/consistency.ts';
-import type { JobListing, JobView } from '../../src/projections/jobs.ts';
+import type { JobListing, JobView } from '../../src/projections/jobs/queries.ts';
 import { everyRoute, exportId, jobId } from './routes.ts';
 
 const job: JobView = {
   id: jobId,
   type: 'export',
   queue: 'exports',
+  priority: 'normal',
   status: 'failed',
   attempts: 3,
   progress: 40,
   error: { name: 'Error', message: 'no room', stack: 'at /srv/secret/path.ts' },
   createdAt: '2026-11-20T21:47:00.000Z',
+  dueAt: '2026-11-20T21:47:00.000Z',
   version: 4,
 };
 
@@ -114,6 +116,16 @@ describe('one job', () => {
     const head = await app.inject({ method: 'HEAD', url: `/v1/jobs/${jobId}`, headers: { authorization } });
     expect(head.statusCode).toBe(200);
     expect(head.body).toBe('');
+  });
+
+  test('of a job says by its ETag, too, whether it is parked: that is no event of its own', async () => {
+    const shown = { ...job, parked: true as const };
+    const { app, login } = everyRoute({ findJob: async () => shown });
+    const { authorization } = await login();
+    const headers = { authorization, 'if-none-match': '"4"' };
+    const response = await app.inject({ url: `/v1/jobs/${jobId}`, headers });
+    expect(response.statusCode).toBe(200);
+    expect(response.json()).toMatchObject({ parked: true });
   });
 
   test("is looked for as the caller's own, by an operator as anybody's", async () => {

@@ -68,6 +68,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     listJobs: async () => [],
     jobAsOf: async () => undefined,
     readHistory: async () => [],
+    followJob: async function* () {},
     findExport: async () => undefined,
     blobSecret: secret,
     secret,

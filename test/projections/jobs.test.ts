@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { type JobId, streamId } from '../../src/domain/ids.ts';
 import type { JobEvent } from '../../src/domain/jobs/events.ts';
-import { jobAsOf } from '../../src/projections/jobs.ts';
+import { jobAsOf } from '../../src/projections/jobs/as-of.ts';
 import { createLog } from './support/histories.ts';
 
 const id: JobId = streamId('job', 0, 'a'.repeat(20));

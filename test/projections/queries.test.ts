@@ -2,7 +2,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { codec, type DomainEvent } from '../../src/domain/events.ts';
 import { exportOfJob, type JobId, streamId } from '../../src/domain/ids.ts';
 import * as exports from '../../src/projections/exports.ts';
-import * as jobs from '../../src/projections/jobs.ts';
+import * as jobs from '../../src/projections/jobs/queries.ts';
+import * as jobsTable from '../../src/projections/jobs/table.ts';
 import { createProjectionGroup } from '../../src/projections/runner.ts';
 import { createWorld, type World } from '../support/world.ts';
 import { applyAll, emptyReadModels } from './support/harness.ts';
@@ -22,7 +23,7 @@ beforeEach(async () => {
 /** Brings both read models to the log's end. */
 async function project(): Promise<void> {
   const { db } = world;
-  await applyAll(createProjectionGroup({ db, projection: jobs.projection, codec }), log.events, 1);
+  await applyAll(createProjectionGroup({ db, projection: jobsTable.projection, codec }), log.events, 1);
   await applyAll(createProjectionGroup({ db, projection: exports.projection, codec }), log.events, 1);
 }
 
@@ -107,11 +108,14 @@ describe('a job', () => {
       id: job('a'),
       type: 'mail',
       queue: 'default',
+      priority: 'normal',
       status: 'retrying',
       attempts: 1,
       progress: 0,
       error,
+      worker: 'w',
       createdAt: '2026-01-01T00:00:01.001Z',
+      dueAt: retryAt,
       startedAt: '2026-01-01T00:00:02.002Z',
       traceId: '1'.padStart(32, '0'),
       version: 3,
@@ -132,6 +136,92 @@ describe('a job', () => {
     expect(await jobs.findJob(world.db, job('a'), 'acc-1')).toBeDefined();
     expect(await jobs.findJob(world.db, job('a'), 'acc-2')).toBeUndefined();
     expect(await exports.findExport(world.db, exportOfJob(job('a')), 'acc-1')).toBeUndefined();
+  });
+});
+
+describe('a job with an ordering key', () => {
+  const type = 'mail';
+  const error = { name: 'Error', message: 'no disk' };
+  const keyed = (lane: string, runAt?: string): DomainEvent => {
+    const { data, ...event } = enqueued();
+    const key = { orderingKey: 'ada', lane: lane.repeat(16), ...(runAt ? { runAt } : {}) };
+    return { ...event, data: { ...data, ...key } } as DomainEvent;
+  };
+  const dead: DomainEvent = {
+    type: 'JobDeadLettered',
+    data: { type, attempt: 1, error, reason: 'no_retry' },
+  };
+  const parked = async () =>
+    (await jobs.listJobs(world.db, { limit: 10 })).filter((item) => item.parked).map((item) => item.id);
+
+  beforeEach(() => {
+    log.append(job('a'), keyed('a'));
+    log.append(job('b'), keyed('a'));
+    log.append(job('c'), keyed('b'));
+    log.append(job('d'), keyed('a', '2999-01-01T00:00:00.000Z'));
+    log.append(job('e'), keyed('a', '2026-01-01T00:00:30.000Z'));
+    log.append(job('a'), started());
+  });
+
+  it('is parked from when one before it is a dead letter, if its time has come and its key is the same', async () => {
+    await project();
+    expect(await parked()).toEqual([]);
+    log.append(job('a'), dead);
+    await project();
+    expect(await parked()).toEqual([job('e'), job('b')]);
+    expect(await jobs.findJob(world.db, job('b'))).toMatchObject({ status: 'queued', parked: true });
+    expect(await jobs.findJob(world.db, job('a'))).toMatchObject({ status: 'failed', reason: 'no_retry' });
+    const lane = 'a'.repeat(16);
+    expect(await jobs.countWaiting(world.db, [lane, 'b'.repeat(16), 'c'])).toEqual(
+      new Map([
+        [lane, 2],
+        ['b'.repeat(16), 1],
+      ]),
+    );
+  });
+
+  it.each([
+    ['given up', { type: 'JobDiscarded', data: { type } }, { status: 'failed', discarded: true }],
+    [
+      'redriven',
+      { type: 'JobRetried', data: { type, attempts: 1, dueAt: '2026-01-01T00:01:00.000Z' } },
+      { status: 'queued', dueAt: '2026-01-01T00:01:00.000Z' },
+    ],
+  ] satisfies [string, DomainEvent, object][])(
+    'is not parked any more once the dead letter is %s',
+    async (_what, event, shown) => {
+      log.append(job('a'), dead);
+      log.append(job('a'), event);
+      await project();
+      expect(await parked()).toEqual([]);
+      const found = await jobs.findJob(world.db, job('a'));
+      expect(found).toMatchObject(shown);
+      if (event.type === 'JobRetried') expect(found).not.toHaveProperty('reason');
+    },
+  );
+});
+
+describe('the jobs that wait for a time', () => {
+  it('are counted by their queue, retries among them, until the time has come', async () => {
+    const at = '2999-01-01T00:00:00.000Z';
+    const later: DomainEvent = { type: 'JobSnoozed', data: { type: 'mail', attempt: 1, until: at } };
+    for (const name of ['a', 'b', 'c', 'd']) {
+      log.append(job(name), enqueued());
+      log.append(job(name), started());
+    }
+    log.append(job('a'), later);
+    log.append(job('b'), { ...later, data: { ...later.data, until: '2026-01-01T00:00:00.000Z' } });
+    log.append(job('c'), {
+      type: 'JobAttemptFailed',
+      data: { type: 'mail', attempt: 1, error: { name: 'E', message: '' }, retryAt: at },
+    });
+    await project();
+    expect(await jobs.countScheduled(world.db)).toEqual(new Map([['default', 2]]));
+    expect(await jobs.findJob(world.db, job('a'))).toMatchObject({
+      status: 'scheduled',
+      attempts: 0,
+      dueAt: at,
+    });
   });
 });
 

@@ -7,7 +7,8 @@ import type { JobEvent } from '../../src/domain/jobs/events.ts';
 import { openDatabase } from '../../src/eventstore/postgres.ts';
 import { FencedError } from '../../src/eventstore/types.ts';
 import type { Database } from '../../src/projections/database.ts';
-import { findJob, projection } from '../../src/projections/jobs.ts';
+import { findJob } from '../../src/projections/jobs/queries.ts';
+import { projection } from '../../src/projections/jobs/table.ts';
 import { createProjectionGroup } from '../../src/projections/runner.ts';
 import { createWorld, type World } from '../support/world.ts';
 import { applyAll, emptyReadModels, start } from './support/harness.ts';
@@ -63,7 +64,7 @@ const checkpoint = () =>
   world.db
     .selectFrom('checkpoints')
     .select(['seq', 'event_id', 'token'])
-    .where('group_name', '=', 'projection:jobs@1')
+    .where('group_name', '=', 'projection:jobs@2')
     .executeTakeFirst();
 
 const statusOf = async (id: JobId) => (await findJob(world.db, id))?.status;
@@ -209,7 +210,7 @@ describe('an owner', () => {
 describe('a batch', () => {
   it('writes its rows in the order of their keys, so that owners cannot deadlock', async () => {
     await applyAll(jobs(), logOf([c, enqueued], [a, enqueued], [b, enqueued]), 1);
-    const rows = await world.db.selectFrom('jobs_v1').select('id').orderBy(sql`ctid`).execute();
+    const rows = await world.db.selectFrom('jobs_v2').select('id').orderBy(sql`ctid`).execute();
     expect(rows.map((row) => row.id)).toEqual([a, b, c]);
   });
 
@@ -225,7 +226,7 @@ describe('a batch', () => {
       const at = await group.open(0, 1);
       const events = logOf([a, enqueued]);
       await world.db.transaction().execute(async (trx) => {
-        await sql`LOCK TABLE jobs_v1 IN ACCESS EXCLUSIVE MODE`.execute(trx);
+        await sql`LOCK TABLE jobs_v2 IN ACCESS EXCLUSIVE MODE`.execute(trx);
         await expect(group.apply(0, at, events, 1)).rejects.toMatchObject({ code: '55P03' });
       });
       expect(await checkpoint()).toMatchObject({ seq: 0 });

@@ -1,7 +1,8 @@
 import { type Static, Type } from 'typebox';
 import type { Hmac } from '../../access/signing.ts';
 import { type JobId, parseStreamId } from '../../domain/ids.ts';
-import type { AsOf, JobListing, JobView } from '../../projections/jobs.ts';
+import type { AsOf } from '../../projections/jobs/as-of.ts';
+import type { JobListing, JobView } from '../../projections/jobs/queries.ts';
 import { callerOf } from '../authentication.ts';
 import { notModified, uncachedList } from '../caching.ts';
 import { nextLink, readCursor, writeCursor } from '../cursors.ts';
@@ -64,7 +65,9 @@ export function jobReadRoutes(deps: JobReadDeps): Routes {
         const asOf = asOfQuery(request.query);
         const job = id && (await (asOf ? lookBack(deps, id, asOf, owner) : deps.findJob(id, owner)));
         if (!job) throw new Problem('not_found', 'There is no such job of yours.');
-        if (notModified(request, reply, job.version)) return reply.code(304).send(undefined);
+        // Whether it is parked depends on another job, so the version alone doesn't tell what was shown.
+        const shownAs = job.parked ? `${job.version}-parked` : job.version;
+        if (notModified(request, reply, shownAs)) return reply.code(304).send(undefined);
         return shown(job);
       },
     );

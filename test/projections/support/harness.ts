@@ -5,7 +5,7 @@ import type { Checkpoint, OrderedGroup } from '../../../src/eventstore/types.ts'
 import * as accounts from '../../../src/projections/accounts.ts';
 import type { Database } from '../../../src/projections/database.ts';
 import * as exports from '../../../src/projections/exports.ts';
-import * as jobs from '../../../src/projections/jobs.ts';
+import * as jobs from '../../../src/projections/jobs/table.ts';
 import type { AnyProjection, AnyRow } from '../../../src/projections/projection.ts';
 import { createProjectionGroup } from '../../../src/projections/runner.ts';
 import type { World } from '../../support/world.ts';
@@ -69,6 +69,6 @@ export async function applyAll(
 }
 
 export async function emptyReadModels(world: World): Promise<void> {
-  const tables: (keyof Database)[] = ['accounts_v1', 'jobs_v1', 'exports_v1', 'parked_events', 'checkpoints'];
+  const tables: (keyof Database)[] = ['accounts_v1', 'jobs_v2', 'exports_v1', 'parked_events', 'checkpoints'];
   await sql`TRUNCATE ${sql.join(tables.map((table) => sql.table(table)))}`.execute(world.db);
 }

@@ -13,8 +13,15 @@ import {
   streamId,
 } from '../../../src/domain/ids.ts';
 import type { JobEvent } from '../../../src/domain/jobs/events.ts';
-import { cancelJob, enqueueJob, retryJob } from '../../../src/domain/jobs/requests.ts';
-import { completeJob, failJob, progressJob, startJob } from '../../../src/domain/jobs/runs.ts';
+import { cancelJob, discardJob, enqueueJob, retryJob } from '../../../src/domain/jobs/requests.ts';
+import {
+  completeJob,
+  failJob,
+  interruptJob,
+  progressJob,
+  snoozeJob,
+  startJob,
+} from '../../../src/domain/jobs/runs.ts';
 import { type Job, jobFold } from '../../../src/domain/jobs/state.ts';
 import { startSession } from '../../../src/domain/sessions.ts';
 
@@ -41,6 +48,9 @@ const step = fc.oneof(
   fc.record({ kind: fc.constant('fail' as const), error: failure, final: fc.boolean() }),
   fc.record({ kind: fc.constant('cancel' as const) }),
   fc.record({ kind: fc.constant('retry' as const) }),
+  fc.record({ kind: fc.constant('interrupt' as const) }),
+  fc.record({ kind: fc.constant('snooze' as const) }),
+  fc.record({ kind: fc.constant('discard' as const) }),
 );
 type Step = typeof step extends fc.Arbitrary<infer S> ? S : never;
 
@@ -54,6 +64,12 @@ function decide(state: Job, step: Step, isExport: boolean): Decision<JobEvent> {
       return completeJob(state, isExport ? exportResult(step.rows) : step.result);
     case 'fail':
       return failJob(state, { error: step.error, final: step.final, retryAt: '2026-01-01T00:00:00.000Z' });
+    case 'interrupt':
+      return interruptJob(state, 'w1');
+    case 'snooze':
+      return snoozeJob(state, '2026-01-03T00:00:00.000Z');
+    case 'discard':
+      return discardJob(state);
     case 'cancel':
       return cancelJob(state);
     case 'retry':
@@ -86,13 +102,20 @@ const spec = { queue: 'default', priority: 'normal', maxAttempts: 3, timeoutSeco
 
 function jobStory(partition: number): fc.Arbitrary<Story> {
   return fc
-    .record({ unique, steps: fc.array(step, { maxLength: 8 }), payload: json, later: fc.boolean() })
-    .map(({ unique, steps, payload, later }) => {
+    .record({
+      unique,
+      steps: fc.array(step, { maxLength: 8 }),
+      payload: json,
+      later: fc.boolean(),
+      keyed: fc.boolean(),
+    })
+    .map(({ unique, steps, payload, later, keyed }) => {
       const id: JobId = streamId('job', partition, unique);
       const due = later ? { runAt: '2026-02-01T00:00:00.000Z' } : {};
-      return decided(enqueueJob({ phase: 'none' }, { ...spec, ...due, type: 'mail', payload })).flatMap(
-        (event) => [{ stream: id, event }, ...runOfJob(id, event, steps, false)],
-      );
+      const key = keyed ? { orderingKey: 'ada', lane: 'a'.repeat(32) } : {};
+      return decided(
+        enqueueJob({ phase: 'none' }, { ...spec, ...due, ...key, type: 'mail', payload }),
+      ).flatMap((event) => [{ stream: id, event }, ...runOfJob(id, event, steps, false)]);
     });
 }
 
