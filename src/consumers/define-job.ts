@@ -30,7 +30,7 @@ export type JobContext<P> = {
 /** A type of jobs. What is asked for under its name is checked against `payload`, what comes back against `result`. */
 export type JobDefinition = JobType & {
   readonly result: TSchema;
-  /** Runs the handler. Throws `NoRetryError` for a payload that is not the type's. */
+  /** Runs the handler. Throws `NoRetryError` for a payload that is not the type's. May return a `SnoozeError`. */
   readonly perform: (context: JobContext<unknown>) => Promise<unknown>;
   /** What is wrong with a result; undefined: nothing. */
   readonly resultError: (result: unknown) => string | undefined;
@@ -44,11 +44,24 @@ export class NoRetryError extends Error {
 /** Thrown by a handler: another attempt makes sense, but none before so long; whoever it asked said so. */
 export class RetryLaterError extends Error {
   override readonly name: string = 'RetryLaterError';
-  /** Milliseconds from now: the least that the backoff begins after. */
+  /** Milliseconds from now, 24 h at most: the backoff begins after that, so that not all come again at once. */
   readonly retryAfterMs: number;
   constructor(message: string, options: ErrorOptions & { readonly retryAfterMs: number }) {
     super(message, options);
     this.retryAfterMs = options.retryAfterMs;
+  }
+}
+
+/** Thrown or returned by a handler: the job is to run again later, and this run was neither an attempt nor a failure. */
+export class SnoozeError extends Error {
+  override readonly name: string = 'SnoozeError';
+  /** Milliseconds since 1970. */
+  readonly untilMs: number;
+  /** Throws a RangeError where that is no time. */
+  constructor(when: { readonly untilMs: number } | { readonly delayMs: number }) {
+    const untilMs = 'untilMs' in when ? when.untilMs : Date.now() + when.delayMs;
+    super(`put off until ${new Date(untilMs).toISOString()}`);
+    this.untilMs = untilMs;
   }
 }
 
@@ -68,7 +81,7 @@ export function defineJob<P extends TSchema, R extends TSchema>(
   job: JobType & {
     readonly payload: P;
     readonly result: R;
-    readonly run: (context: JobContext<Static<P>>) => Promise<Static<R>>;
+    readonly run: (context: JobContext<Static<P>>) => Promise<Static<R> | SnoozeError>;
   },
 ): JobDefinition {
   const { run, ...definition } = job;

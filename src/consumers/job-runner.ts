@@ -1,88 +1,124 @@
 import {
   isToEnd,
-  type JobDeps,
-  type JobRecorded,
   type JobRun,
   openRun,
   phaseOf,
-  recordCancellation,
-  recordCompletion,
-  recordFailure,
   recordProgress,
   recordStart,
   type TakenJob,
 } from '../commands/jobs/runs.ts';
-import { partitionOf } from '../domain/ids.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { ATTR, SPAN } from '../telemetry/names.ts';
-import { type Span, SpanKind, withSpan } from '../telemetry/tracing.ts';
-import { backoffMs, follow } from './backoff.ts';
+import { SpanKind, withSpan } from '../telemetry/tracing.ts';
+import { backoffMs, follow, pause } from './backoff.ts';
 import type { Cancellations } from './cancellations.ts';
+import { type ConcludeDeps, conclude, type JobOutcome, outcomeOf } from './conclude.ts';
 import type { JobDefinition } from './define-job.ts';
+import { type Children, handleInChild } from './in-child.ts';
+import { handleInProcess, jobGiven } from './in-process.ts';
 import type { Lease } from './leases.ts';
-import {
-  isFinal,
-  JobCancelledError,
-  leastDelayMs,
-  normaliseDetail,
-  normaliseError,
-  normaliseResult,
-} from './normalise.ts';
-import { type Performed, perform } from './perform.ts';
+import { JobCancelledError, normaliseDetail } from './normalise.ts';
+import { type Handling, perform } from './perform.ts';
 import { persistently } from './persistently.ts';
 import { createProgress } from './progress.ts';
 
 /** A job that waited longer was scheduled or stuck: its run is a trace of its own, linked to the cause. */
 const PROMPT_MS = 60_000;
+/** Between two runs in processes of their own, when the first was taken down or did not come up. */
+const AGAIN = { baseMs: 500, capMs: 60_000 };
 
 export type JobToRun = TakenJob & {
   readonly type: string;
   readonly traceparent?: string;
 };
 
-export type JobRunnerDeps = JobDeps & {
-  readonly worker: string;
+export type JobRunnerDeps = ConcludeDeps & {
   readonly logger: Logger;
-  readonly metrics: Pick<Metrics, 'jobs' | 'jobDuration' | 'jobWait'>;
-  /** 0 ≤ n < 1 */
-  readonly random: () => number;
-  /** A retry was set for `dueAt` (ms since 1970). */
-  readonly onTimer: (partition: number, dueAt: number) => void;
+  readonly metrics: Pick<Metrics, 'jobs' | 'jobDuration' | 'jobWait' | 'jobHandlersLingering'>;
   readonly cancellations: Cancellations;
+  /** Where jobs run that may have taken a worker down. Without it they run here, as all others do. */
+  readonly children?: Children | undefined;
 };
 
-/** How a run ended: `left` stays with its work entry for the next owner; `finished` had ended before. */
-export type JobOutcome = 'succeeded' | 'retried' | 'failed' | 'cancelled' | 'finished' | 'left';
+/** How a run is told that its lane ends: one signal after the other. */
+export type Drain = {
+  /** The handler is to end. */
+  readonly toEnd: AbortSignal;
+  /** It is not waited for any longer. */
+  readonly giveUp: AbortSignal;
+  /** Nothing is recorded any more. */
+  readonly over: AbortSignal;
+};
+
+/** What a run knows of where it runs. */
+type Around = {
+  /** Under which the job was taken; once it is lost nothing more is recorded. */
+  readonly lease: Lease;
+  readonly drain: Drain;
+  /** Aborted when nothing can be recorded any more. */
+  readonly signal: AbortSignal;
+  /** Aborted when somebody wants the job to end. */
+  readonly cancelled: AbortController;
+  readonly logger: Logger;
+};
+
+/** The process that ran the job alone ended without a word, or there was none: the job is to be run once more. */
+type Again = { readonly again: true; readonly lastWords?: string };
 
 /**
- * One run of a job: start → perform → normalise → record. Never rejects.
+ * Runs a job until something is known of it: start → perform → normalise → record. Never rejects. One that may have
+ * taken a worker down runs alone, in a process of its own: it waits for that without its slot, so that whatever it does
+ * its neighbours go on.
  *
- * @param lease under which the job was taken; once it is lost nothing more is recorded
- * @param drain aborted when the worker will wait no longer: the handler is stopped and the job left as it is
+ * @param giveSlotBack called when the job needs its slot no more; perhaps never
  */
 export async function runJob(
   deps: JobRunnerDeps,
   definition: JobDefinition,
   job: JobToRun,
-  lease: Lease,
-  drain: AbortSignal,
+  at: { readonly lease: Lease; readonly drain: Drain; readonly giveSlotBack: () => void },
 ): Promise<JobOutcome> {
-  const { signal, stop } = follow(lease.lost, drain);
+  const { lease, drain } = at;
+  const recording = follow(lease.lost, drain.over);
   const logger = deps.logger.child({ jobId: job.jobId, jobType: job.type });
+  const cancelled = new AbortController();
+  const cancel = () => cancelled.abort(new JobCancelledError('the job is to end'));
+  // From before the start on: who asks for the end of a job that has started finds somebody who listens.
+  const unwatch = deps.cancellations.watch(job.jobId, () => isToEnd(deps, job), cancel);
+  const waiting = follow(lease.lost, drain.toEnd, cancelled.signal);
+  const around: Around = { lease, drain, signal: recording.signal, cancelled, logger };
+  let place: (() => void) | undefined;
+  let lastWords: string | undefined;
   try {
-    const opened = await persistently(logger, signal, () => openRun(deps, job));
-    if (opened?.kind !== 'recorded' || phaseOf(opened.run) === 'cancelled') return outcomeOf(opened);
-    return await withSpan(`${SPAN.process} ${job.type}`, spanOf(job, opened.run), async (span) => {
-      const outcome = await attempt(deps, definition, job, opened.run, signal, logger);
-      describe(span, outcome);
-      return outcome;
-    });
+    for (let failures = 0; ; ) {
+      const opened = await persistently(logger, around.signal, () => openRun(deps, job));
+      if (opened?.kind !== 'recorded' || phaseOf(opened.run) === 'cancelled') return outcomeOf(opened);
+      const { run } = opened;
+      if (run.alone && deps.children && !place) {
+        at.giveSlotBack();
+        place = await deps.children.slots.acquire(waiting.signal);
+        if (!place && cancelled.signal.aborted) continue;
+        if (!place) return 'left';
+      }
+      const outcome = await withSpan(`${SPAN.process} ${job.type}`, spanOf(job, run), async (span) => {
+        const outcome = await attempt(deps, definition, job, run, around, lastWords);
+        span.setAttribute(ATTR.outcome, typeof outcome === 'string' ? outcome : 'gone');
+        return outcome;
+      });
+      if (typeof outcome === 'string') return outcome;
+      lastWords = outcome.lastWords;
+      await pause(backoffMs(++failures, AGAIN, 0.5 + deps.random() / 2), waiting.signal);
+      if (waiting.signal.aborted && !cancelled.signal.aborted) return 'left';
+    }
   } catch (err) {
     logger.error({ err }, 'a run was not recorded; the job is left for the next owner');
     return 'left';
   } finally {
-    stop();
+    place?.();
+    unwatch();
+    waiting.stop();
+    recording.stop();
   }
 }
 
@@ -91,107 +127,68 @@ async function attempt(
   definition: JobDefinition,
   job: JobToRun,
   opened: JobRun,
-  signal: AbortSignal,
-  parentLogger: Logger,
-): Promise<JobOutcome> {
+  around: Around,
+  lastWords: string | undefined,
+): Promise<JobOutcome | Again> {
   const { type } = job;
-  const logger = parentLogger.child({ attempt: opened.attempt });
+  const { drain, signal, cancelled } = around;
+  const logger = around.logger.child({ attempt: opened.attempt });
+  const started = await persistently(logger, signal, () => recordStart(deps, opened, deps.worker, lastWords));
+  if (started?.kind !== 'recorded' || phaseOf(started.run) !== 'running') return outcomeOf(started);
+  if (opened.recovered) deps.metrics.jobs.inc({ type, outcome: 'recovered' });
+  deps.metrics.jobWait.observe({ type }, Math.max(0, deps.now().getTime() - job.dueAt) / 1000);
+
   /** Somebody else has the job, or it has ended without us: a commit said so before the lease did. */
   const taken = new AbortController();
-  const cancelled = new AbortController();
-  const cancel = () => cancelled.abort(new JobCancelledError('the job is to end'));
-  // From before the start on: who asks for the end of a job that has started finds somebody who listens.
-  const unwatch = deps.cancellations.watch(job.jobId, () => isToEnd(deps, job), cancel);
-  try {
-    const started = await persistently(logger, signal, () => recordStart(deps, opened, deps.worker));
-    if (started?.kind !== 'recorded' || phaseOf(started.run) !== 'running') return outcomeOf(started);
-    if (opened.recovered) deps.metrics.jobs.inc({ type, outcome: 'recovered' });
-    deps.metrics.jobWait.observe({ type }, Math.max(0, deps.now().getTime() - job.dueAt) / 1000);
-
-    let run = started.run;
-    const progress = createProgress(async (percent, detail) => {
-      const recorded = await recordProgress(deps, run, percent, detail).catch((err: unknown) => {
-        logger.debug({ err }, 'progress was not recorded');
-      });
-      if (recorded?.kind === 'recorded') run = recorded.run;
-      else if (recorded) taken.abort();
-      if (phaseOf(run) === 'cancelling') cancel();
+  let run = started.run;
+  const progress = createProgress(async (percent, detail) => {
+    const recorded = await recordProgress(deps, run, percent, detail).catch((err: unknown) => {
+      logger.debug({ err }, 'progress was not recorded');
     });
-    const begun = performance.now();
-    const around = follow(signal, taken.signal, cancelled.signal);
-    const performed = await perform(definition, run, {
-      signal: around.signal,
-      logger,
-      progress: (percent, detail) => progress.report(percent, normaliseDetail(detail)),
-    });
-    around.stop();
-    await progress.close();
-    deps.metrics.jobDuration.observe({ type }, (performance.now() - begun) / 1000);
+    if (recorded?.kind === 'recorded') run = recorded.run;
+    else if (recorded) taken.abort();
+    if (phaseOf(run) === 'cancelling') cancelled.abort(new JobCancelledError('the job is to end'));
+  });
+  const begun = performance.now();
+  const toEnd = follow(around.lease.lost, drain.toEnd, taken.signal, cancelled.signal);
+  const performed = await perform(handlerOf(deps, definition, run, { logger, progress: progress.report }), {
+    signal: toEnd.signal,
+    giveUp: drain.giveUp,
+    timeoutSeconds: run.spec.timeoutSeconds,
+  });
+  toEnd.stop();
+  await progress.close();
+  deps.metrics.jobDuration.observe({ type }, (performance.now() - begun) / 1000);
 
-    const toEnd = cancelled.signal.aborted;
-    const outcome = await conclude(deps, definition, run, performed, { signal, toEnd, logger });
-    const counted = outcome === 'left' || outcome === 'finished' ? 'cancelled' : outcome;
-    deps.metrics.jobs.inc({ type, outcome: counted });
-    return outcome;
-  } finally {
-    unwatch();
+  if (performed.kind === 'gone') {
+    deps.metrics.jobs.inc({ type, outcome: 'took_down' });
+    logger.error({ lastWords: performed.how }, 'the job took down the process that it had to itself');
+    return { again: true, lastWords: performed.how };
   }
+  if (taken.signal.aborted && performed.kind === 'aborted') return 'left';
+  const outcome = await conclude(deps, definition, run, performed, {
+    signal,
+    toEnd: cancelled.signal.aborted,
+    logger,
+  });
+  if (outcome !== 'left' && outcome !== 'finished') deps.metrics.jobs.inc({ type, outcome });
+  return performed.kind === 'not_begun' && outcome === 'interrupted' ? { again: true } : outcome;
 }
 
-async function conclude(
+function handlerOf(
   deps: JobRunnerDeps,
   definition: JobDefinition,
   run: JobRun,
-  performed: Performed,
-  around: { readonly signal: AbortSignal; readonly toEnd: boolean; readonly logger: Logger },
-): Promise<JobOutcome> {
-  const { signal, toEnd, logger } = around;
-  if (performed.kind === 'aborted') {
-    if (toEnd) return outcomeOf(await persistently(logger, signal, () => recordCancellation(deps, run)));
-    logger.warn('stopped before its end; the next owner runs it again');
-    return 'left';
-  }
-  const result = normalised(definition, performed);
-  if ('value' in result) {
-    return outcomeOf(await persistently(logger, signal, () => recordCompletion(deps, run, result.value)));
-  }
-  const { error } = result;
-  const delay = leastDelayMs(error) + backoffMs(run.turn, definition.retry, deps.random());
-  const retryAt = new Date(deps.now().getTime() + delay);
-  const recorded = await persistently(logger, signal, () =>
-    recordFailure(deps, run, { error: normaliseError(error), retryAt, final: isFinal(error) }),
-  );
-  const outcome = outcomeOf(recorded);
-  if (outcome === 'retried') deps.onTimer(partitionOf(run.taken.jobId), retryAt.getTime());
-  if (outcome === 'retried') logger.warn({ err: error, retryAt }, 'attempt failed');
-  else if (outcome === 'failed') logger.warn({ err: error }, 'dead-lettered');
-  return outcome;
-}
-
-function normalised(
-  definition: JobDefinition,
-  performed: Exclude<Performed, { kind: 'aborted' }>,
-): { value: unknown } | { error: unknown } {
-  if (performed.kind === 'threw') return { error: performed.error };
-  try {
-    return { value: normaliseResult(definition, performed.value) };
-  } catch (error) {
-    return { error };
-  }
-}
-
-function outcomeOf(recorded: JobRecorded | undefined): JobOutcome {
-  if (recorded?.kind !== 'recorded') return recorded?.kind === 'finished' ? 'finished' : 'left';
-  switch (phaseOf(recorded.run)) {
-    case 'succeeded':
-    case 'failed':
-    case 'cancelled':
-      return phaseOf(recorded.run) as 'succeeded' | 'failed' | 'cancelled';
-    case 'retrying':
-      return 'retried';
-    default:
-      return 'left';
-  }
+  around: { readonly logger: Logger; readonly progress: (percent: number, detail: unknown) => void },
+): (signal: AbortSignal) => Promise<Handling | undefined> {
+  const job = jobGiven(run);
+  const { logger } = around;
+  const progress = (percent: number, detail?: unknown) => around.progress(percent, normaliseDetail(detail));
+  const { children, metrics } = deps;
+  return async (signal) =>
+    run.alone && children
+      ? handleInChild(children.spawn, definition, job, { signal, logger, progress })
+      : handleInProcess(definition, job, { signal, logger, progress, metrics });
 }
 
 function spanOf(job: JobToRun, run: JobRun) {
@@ -210,8 +207,4 @@ function spanOf(job: JobToRun, run: JobRun) {
       [ATTR.jobAttempt]: run.attempt,
     },
   };
-}
-
-function describe(span: Span, outcome: JobOutcome): void {
-  span.setAttribute(ATTR.outcome, outcome);
 }

@@ -1,6 +1,7 @@
 import type { Logger } from '../telemetry/logging.ts';
 import { backoffMs, pause, untilAborted } from './backoff.ts';
-import type { JobOutcome, JobToRun } from './job-runner.ts';
+import type { JobOutcome } from './conclude.ts';
+import type { Drain, JobToRun } from './job-runner.ts';
 import type { Lease } from './leases.ts';
 import type { Ended, Running } from './ownership.ts';
 import type { Slots } from './slots.ts';
@@ -13,8 +14,11 @@ const PREFETCH = 4;
 const LOWEST_FIRST_EVERY = 8;
 /** When a lane is to be handed over, how long it waits without taking work for what still runs. */
 const HAND_OVER_PAUSE_MS = 2_000;
-/** The part of the drain's time after which jobs are told to end; what still runs at its end is left behind. */
-const ABORT_AT = 0.75;
+/** The parts of the drain's time after which handlers are told to end, and are not waited for any longer. */
+const TO_END_AT = 0.75;
+const GIVE_UP_AT = 0.9;
+/** What recording that they did not end may take at least. */
+const RECORD_MS = 500;
 const FULL_PAUSE_MS = 500;
 const INSECURE_PAUSE_MS = 100;
 const RETRY = { baseMs: 50, capMs: 2_000 };
@@ -28,8 +32,8 @@ export type LaneDeps = {
   readonly refusesStarts: () => boolean;
   /** Whether this process can run such a job; what it can't is left pending. */
   readonly knows: (type: string) => boolean;
-  /** Never rejects. */
-  readonly run: (job: JobToRun, drain: AbortSignal) => Promise<JobOutcome>;
+  /** Never rejects. @param giveSlotBack for a run that needs its slot no more; at its end it is given back all the same */
+  readonly run: (job: JobToRun, drain: Drain, giveSlotBack: () => void) => Promise<JobOutcome>;
   /** How long the lane may take to end when the process stops. */
   readonly drainMs: number;
   /** Called when the connection that takes work was lost: a reply may have been, too. */
@@ -44,7 +48,16 @@ export type LaneDeps = {
  */
 export function startLane(deps: LaneDeps): Running {
   const { lease, streams, slots, logger } = deps;
-  const drain = new AbortController();
+  const drain = {
+    toEnd: new AbortController(),
+    giveUp: new AbortController(),
+    over: new AbortController(),
+  };
+  const told: Drain = {
+    toEnd: drain.toEnd.signal,
+    giveUp: drain.giveUp.signal,
+    over: drain.over.signal,
+  };
   /** Aborted when nothing more is to be taken, for good. */
   const over = new AbortController();
   const ending = AbortSignal.any([over.signal, lease.lost]);
@@ -80,7 +93,8 @@ export function startLane(deps: LaneDeps): Running {
     });
     if (taken === 'lease_lost') {
       // Redis says so before our own clock does: nothing that runs now will be recorded.
-      drain.abort();
+      drain.over.abort();
+      drain.toEnd.abort();
       over.abort();
       return;
     }
@@ -110,7 +124,7 @@ export function startLane(deps: LaneDeps): Running {
 
   function begin(job: JobToRun, release: () => void): void {
     const key = `${job.priority} ${job.entryId}`;
-    const run = deps.run(job, drain.signal).then(async (outcome) => {
+    const run = deps.run(job, told, release).then(async (outcome) => {
       release();
       running.delete(run);
       // What was left while the lane goes on is pending still: it comes again with the next look there.
@@ -167,16 +181,26 @@ export function startLane(deps: LaneDeps): Running {
     over.abort();
   }
 
+  /** Waits for what runs; what takes too long is told to end, then given up, and its interruption recorded. */
+  async function drained(): Promise<void> {
+    const { drainMs } = deps;
+    const timers = [
+      setTimeout(() => drain.toEnd.abort(), drainMs * TO_END_AT),
+      setTimeout(() => drain.giveUp.abort(), drainMs * GIVE_UP_AT),
+    ];
+    const allEnded = new AbortController();
+    void Promise.all(running).then(() => allEnded.abort());
+    await pause(Math.max(drainMs, drainMs * GIVE_UP_AT + RECORD_MS), allEnded.signal);
+    for (const timer of timers) clearTimeout(timer);
+    drain.over.abort();
+  }
+
   async function end(): Promise<Ended> {
     await loop();
     over.abort();
     unlisten();
     buffer = [];
-    const deadline = setTimeout(() => drain.abort(), deps.drainMs * ABORT_AT);
-    const allEnded = new AbortController();
-    void Promise.all(running).then(() => allEnded.abort());
-    await pause(deps.drainMs, allEnded.signal);
-    clearTimeout(deadline);
+    await drained();
     return { kind: lease.lost.aborted ? 'lost' : 'done' };
   }
 

@@ -1,10 +1,12 @@
 import type { Failure } from '../domain/jobs/events.ts';
-import { type JobDefinition, NoRetryError, RetryLaterError } from './define-job.ts';
+import { type JobDefinition, NoRetryError, RetryLaterError, SnoozeError } from './define-job.ts';
+import { fingerprint } from './fingerprint.ts';
 
 /** A result is part of an event; files belong into the blob store. */
 const RESULT_BYTES = 256 * 1024;
-/** A handler that asks for more has miscounted. */
-const LONGEST_WAIT_MS = 7 * 24 * 3_600_000;
+const MAX_RETRY_AFTER_MS = 24 * 3_600_000;
+const MAX_SNOOZE_MS = 10 * 366 * 24 * 3_600_000;
+const MAX_CAUSES = 4;
 const UNSPEAKABLE = 'something that cannot be written down was thrown';
 
 /** The attempt took longer than the job allows. */
@@ -20,6 +22,45 @@ export class JobCancelledError extends Error {
 /** What a handler returned is no result of its type: the next attempt would return it again. */
 export class InvalidResultError extends NoRetryError {
   override readonly name = 'InvalidResultError';
+}
+
+/** What came of a handler, as plain data: the same whether it ran here or in a process of its own. */
+export type Ending =
+  /** `value` is a result of the job's type, as an event can hold it. */
+  | { readonly kind: 'returned'; readonly value: unknown }
+  /** It wants to be run again at `untilMs`, milliseconds since 1970. */
+  | { readonly kind: 'snoozed'; readonly untilMs: number }
+  | {
+      readonly kind: 'failed';
+      readonly error: Failure;
+      /** Trying again is of no use. */
+      readonly final: boolean;
+      /** How long to wait before the type's backoff begins. */
+      readonly retryAfterMs?: number;
+    };
+
+/** What a handler came to that returned. */
+export function endingOf(definition: JobDefinition, returned: unknown): Ending {
+  if (returned instanceof SnoozeError) return endingOfThrown(returned);
+  try {
+    return { kind: 'returned', value: normaliseResult(definition, returned) };
+  } catch (error) {
+    return endingOfThrown(error);
+  }
+}
+
+/** What a handler came to that threw. Never throws. */
+export function endingOfThrown(thrown: unknown): Ending {
+  if (thrown instanceof SnoozeError) {
+    return { kind: 'snoozed', untilMs: Math.min(thrown.untilMs, Date.now() + MAX_SNOOZE_MS) };
+  }
+  const retryAfterMs = retryAfterOf(thrown);
+  return {
+    kind: 'failed',
+    error: normaliseError(thrown),
+    final: thrown instanceof NoRetryError,
+    ...(retryAfterMs === undefined ? {} : { retryAfterMs }),
+  };
 }
 
 /**
@@ -46,25 +87,46 @@ export function normaliseDetail(detail: unknown): unknown {
   }
 }
 
-/** What a handler threw, cut to what `Failure` allows. Never throws. */
+/** What a handler threw, cut to what `Failure` allows; its causes are part of the stack. Never throws. */
 export function normaliseError(thrown: unknown): Failure {
   try {
-    if (!(thrown instanceof Error)) return { name: 'Error', message: cut(describe(thrown), 4000) };
-    const failure = { name: cut(String(thrown.name), 200), message: cut(String(thrown.message), 4000) };
-    return typeof thrown.stack === 'string' ? { ...failure, stack: cut(thrown.stack, 8000) } : failure;
+    if (!(thrown instanceof Error)) return failureOf('Error', describe(thrown));
+    const code = 'code' in thrown && typeof thrown.code === 'string' ? thrown.code : undefined;
+    const stack = typeof thrown.stack === 'string' ? thrown.stack : undefined;
+    return failureOf(String(thrown.name), String(thrown.message), { stack, code, causes: causesOf(thrown) });
   } catch {
-    return { name: 'Error', message: UNSPEAKABLE };
+    return failureOf('Error', UNSPEAKABLE);
   }
 }
 
-export function isFinal(thrown: unknown): boolean {
-  return thrown instanceof NoRetryError;
+function failureOf(
+  name: string,
+  message: string,
+  more: { stack?: string | undefined; code?: string | undefined; causes?: string } = {},
+): Failure {
+  const { stack, code, causes = '' } = more;
+  return {
+    name: cut(name, 200),
+    message: cut(message, 4000),
+    ...(stack === undefined ? {} : { stack: cut(stack + causes, 8000) }),
+    fingerprint: fingerprint({ name, message, code, stack }),
+  };
 }
 
-/** What the handler wants to be waited for before the next attempt, ms; backoff comes on top, so that not all come at once. */
-export function leastDelayMs(thrown: unknown): number {
-  if (!(thrown instanceof RetryLaterError) || !(thrown.retryAfterMs > 0)) return 0;
-  return Math.min(thrown.retryAfterMs, LONGEST_WAIT_MS);
+/** `fetch failed` says nothing; what it was caused by does. */
+function causesOf(error: Error): string {
+  let text = '';
+  let { cause } = error;
+  for (let depth = 0; cause !== undefined && depth < MAX_CAUSES; depth++) {
+    text += `\ncaused by: ${cause instanceof Error ? (cause.stack ?? String(cause)) : describe(cause)}`;
+    cause = cause instanceof Error ? cause.cause : undefined;
+  }
+  return text;
+}
+
+function retryAfterOf(thrown: unknown): number | undefined {
+  if (!(thrown instanceof RetryLaterError) || !(thrown.retryAfterMs > 0)) return undefined;
+  return Math.min(thrown.retryAfterMs, MAX_RETRY_AFTER_MS);
 }
 
 function asJson(value: unknown): unknown {

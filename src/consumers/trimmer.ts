@@ -13,7 +13,6 @@ const FINAL: readonly DomainEventType[] = [
   'JobCancelled',
   'ExportRequested',
   'SessionEnded',
-  'ScheduleDeleted',
 ];
 /** Rows of the ledger looked at in one statement. */
 const SCAN = 10_000;

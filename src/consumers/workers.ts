@@ -2,6 +2,7 @@ import type { JobDeps } from '../commands/jobs/runs.ts';
 import { JobQueue } from '../domain/jobs/events.ts';
 import { type Cancellations, createCancellations } from './cancellations.ts';
 import type { JobDefinition } from './define-job.ts';
+import type { SpawnChild } from './in-child.ts';
 import { type JobToRun, runJob } from './job-runner.ts';
 import { startLane } from './lane.ts';
 import type { Group } from './ownership.ts';
@@ -17,6 +18,13 @@ export type WorkerDeps = RoleDeps &
     readonly jobs: readonly JobDefinition[];
     /** Jobs at once in this process. */
     readonly concurrency: number;
+    /**
+     * Starts a process for a job to run alone in, since a run of it ended without a word; see `serveRun`. Without it such
+     * jobs run here, where they may do so again.
+     */
+    readonly spawn?: SpawnChild;
+    /** Processes at once for jobs that run alone. Default 1. */
+    readonly mostChildren?: number;
     /**
      * How long stopping may take: running jobs may end until then, and are told to at three quarters of it; what
      * has not ended is left to the next owner.
@@ -37,6 +45,7 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
   const definitions = new Map(deps.jobs.map((job) => [job.type, job]));
   const queues = [...new Set(deps.jobs.map(({ queue }) => queue))];
   const slots = createSlots(deps.concurrency);
+  const children = deps.spawn && { spawn: deps.spawn, slots: createSlots(deps.mostChildren ?? 1) };
   const keysOf = (partition: number) => {
     const keys = store.keys[partition];
     if (!keys) throw new Error(`there is no partition ${partition}`);
@@ -61,6 +70,7 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
     const runner = {
       ...deps,
       cancellations,
+      children,
       worker: member,
       onTimer: (partition: number, dueAt: number) => hints.publish('timers', `${partition} ${dueAt}`),
     };
@@ -76,9 +86,9 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
             waker: waker.value,
             refusesStarts: () => store.guard.refuses('start'),
             knows: (type) => definitions.has(type),
-            async run(job: JobToRun, drain) {
+            async run(job: JobToRun, drain, giveSlotBack) {
               const definition = definitions.get(job.type);
-              return definition ? runJob(runner, definition, job, lease, drain) : 'left';
+              return definition ? runJob(runner, definition, job, { lease, drain, giveSlotBack }) : 'left';
             },
             drainMs: deps.drainMs,
             onReconnect(listener) {

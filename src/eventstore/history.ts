@@ -27,33 +27,22 @@ export type HistoryRange = {
   readonly limit?: number;
 };
 
-export type History = {
-  readonly events: RawEvent[];
-  /** False: the log can't be had, or can't be trusted, so there may be events that only it has. */
-  readonly whole: boolean;
-};
-
 /**
  * A stream's events, by version, from the ledger and the log's tail. While the log can't be had, or can't be trusted,
  * what the ledger has. Throws `StoreUnavailableError` when the ledger can't be read.
  */
 export async function readHistory(
-  deps: Omit<Deps, 'keys'> & {
-    readonly keys: readonly PartitionKeys[];
-    readonly fence: Pick<Fence, 'trusted'>;
-  },
+  deps: Omit<Deps, 'keys'> & { readonly keys: readonly PartitionKeys[]; readonly fence: Fence },
   streamId: StreamId,
   range: HistoryRange,
-): Promise<History> {
+): Promise<RawEvent[]> {
   const keys = deps.keys[partitionOf(streamId)];
-  if (!keys) return { events: [], whole: true };
+  if (!keys) return [];
   const { after = 0, limit } = range;
-  const trusted = deps.fence.trusted(keys.partition);
-  if (!trusted || deps.connection.runId() !== trusted.runId) {
-    return { events: await ask(() => readStream(deps.db, streamId, after, limit)), whole: false };
+  if (!deps.fence.trusted(keys.partition) || deps.connection.runId() === undefined) {
+    return ask(() => readStream(deps.db, streamId, after, limit));
   }
-  const { events } = await ask(() => readStreamEvents({ ...deps, keys }, streamId, range));
-  return { events, whole: true };
+  return ask(async () => (await readStreamEvents({ ...deps, keys }, streamId, range)).events);
 }
 
 /** All events of a stream, a page at a time: there may be more of them than memory should hold. */

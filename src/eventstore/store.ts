@@ -107,8 +107,7 @@ export async function createEventStore(options: EventStoreOptions): Promise<Open
       reader,
       commit,
       load: (streamId, fold) => loadStream({ connection: reader, db, keys, fence }, streamId, fold),
-      history: async (streamId, range) =>
-        (await readHistory({ connection: reader, db, keys, fence }, streamId, range)).events,
+      history: (streamId, range) => readHistory({ connection: reader, db, keys, fence }, streamId, range),
       findClaim: (partition, key) => findClaim(reader, keys, partition, key),
       heads: () => readHeads(reader, keys),
       fencedBecause: fence.reason,

@@ -15,14 +15,7 @@ import type { Streams } from './draining.ts';
 import { failureOf } from './job-failure.ts';
 import { Problem } from './problems.ts';
 import { Failure, Id, IdParams, NotModified, Status, Strict, Time, Version } from './schemas.ts';
-import {
-  follow,
-  LastEventIdQuery,
-  lastEventId,
-  STREAM_HEADERS,
-  TicketQuery,
-  type WatchReadModel,
-} from './streams.ts';
+import { follow, lastEventId, STREAM_HEADERS, type WatchReadModel } from './streams.ts';
 import type { Bound, Routes } from './types.ts';
 
 /**
@@ -65,7 +58,10 @@ const Download = Type.Object(
   },
   { description: 'Where the file is.' },
 );
-const ProgressQuery = Strict({ ticket: TicketQuery, lastEventId: LastEventIdQuery });
+const ProgressQuery = Strict({
+  ticket: Type.Optional(Type.String({ maxLength: 1000, description: 'From POST /v1/stream-tickets.' })),
+  lastEventId: Type.Optional(Type.String({ maxLength: 40, description: 'As Last-Event-ID.' })),
+});
 
 const schemaOf = (operationId: string, summary: string) => ({ operationId, summary, tags: ['Exports'] });
 
@@ -192,7 +188,7 @@ export function exportRoutes(deps: ExportDeps): Routes {
             final: isFinal(value.status),
           }),
           watch: () => deps.watchReadModel('exports', partitionOf(id)),
-          signal: deps.streams.open(untilClosed(reply), caller.accountId),
+          signal: deps.streams.open(untilClosed(reply)),
           allowed: async () => (await deps.checkSession(caller)) !== 'ended',
           onFailure: (err) => request.log.warn({ err, id }, 'live stream broke off'),
         });

@@ -96,7 +96,10 @@ export function createMetrics(options: { readonly node?: boolean } = {}) {
       buckets: WAIT_SECONDS,
       registers,
     }),
-    /** Attempts of jobs by type and outcome: `succeeded`, `failed`, `retried`, `cancelled`, `recovered`. */
+    /**
+     * Runs of jobs by type and outcome: `succeeded`, `failed`, `retried`, `snoozed`, `cancelled`, `interrupted`; besides,
+     * `recovered` at the start of one whose worker was lost, and `took_down` for each process of its own that it ended.
+     */
     jobs: new Counter({
       name: METRIC.jobs,
       help: 'Attempts of jobs by outcome',
@@ -119,6 +122,13 @@ export function createMetrics(options: { readonly node?: boolean } = {}) {
       buckets: WAIT_SECONDS,
       registers,
     }),
+    /** Handlers that did not end when they were told to, and still run in this process: their jobs go on without them. */
+    jobHandlersLingering: new Gauge({
+      name: METRIC.jobHandlersLingering,
+      help: 'Handlers that were given up and still run in this process',
+      labelNames: ['type'],
+      registers,
+    }),
     /** Leases by group and event: `acquired`, `released`, `lost`, `expired`. */
     leaseChanges: new Counter({
       name: METRIC.leaseChanges,
@@ -131,18 +141,6 @@ export function createMetrics(options: { readonly node?: boolean } = {}) {
       name: METRIC.groupStops,
       help: 'Times that a consumer group gave a partition up for a while',
       labelNames: ['group', 'partition', 'reason'],
-      registers,
-    }),
-    /** Live streams that this process has open. */
-    openStreams: new Gauge({
-      name: METRIC.openStreams,
-      help: 'Live streams (server-sent events) that are open',
-      registers,
-    }),
-    /** Live streams ended by us, as their clients did not read what was sent. */
-    droppedStreams: new Counter({
-      name: METRIC.droppedStreams,
-      help: 'Live streams ended because their clients did not read',
       registers,
     }),
     /**

@@ -17,10 +17,9 @@ export const METRIC = {
   jobs: 'millrace_jobs_total',
   jobDuration: 'millrace_job_duration_seconds',
   jobWait: 'millrace_job_wait_seconds',
+  jobHandlersLingering: 'millrace_job_handlers_lingering',
   leaseChanges: 'millrace_lease_changes_total',
   groupStops: 'millrace_group_stops_total',
-  openStreams: 'millrace_streams_open',
-  droppedStreams: 'millrace_streams_dropped_total',
 } as const;
 
 /** The instrumentation scope of every span of ours. */

@@ -255,7 +255,13 @@ describe('retrying', () => {
     const { deps, enqueue, take, store } = await jobs();
     const id = await enqueue({ maxAttempts: 1 });
     const run = runOf(await recordStart(deps, runOf(await openRun(deps, the(await take(id)))), 'w'));
-    const failed = await recordFailure(deps, run, { error, retryAt: new Date(), final: false });
+    const failed = await recordFailure(deps, run, {
+      error,
+      retryAt: new Date(),
+      final: false,
+      worker: 'w',
+      ignoredAbort: false,
+    });
     expect(phaseOf(runOf(failed))).toBe('failed');
     const keys = store.keys[partitionOf(id)];
     const heads = await store.heads();

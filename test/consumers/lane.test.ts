@@ -1,5 +1,5 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
-import type { JobOutcome } from '../../src/consumers/job-runner.ts';
+import type { JobOutcome } from '../../src/consumers/conclude.ts';
 import { startLane } from '../../src/consumers/lane.ts';
 import type { Lease } from '../../src/consumers/leases.ts';
 import { createSlots } from '../../src/consumers/slots.ts';

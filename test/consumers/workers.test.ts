@@ -142,28 +142,38 @@ describe('A job', () => {
     expect(reasons).toMatchObject([{ name: 'JobTimeoutError' }]);
   });
 
-  it('that runs longer than the drain is aborted, and run again as the same attempt by the next worker', async () => {
+  it('that three deploys drained is still at its first attempt, runs beside the others, and succeeds', async () => {
     const { world, store } = await openWorld();
-    const started = Promise.withResolvers<void>();
-    const first = await start(
-      world,
-      store,
-      ({ signal }) => {
-        started.resolve();
-        return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
-      },
-      { drainMs: 50 },
-    );
-    const jobId = await enqueue(store);
-    await started.promise;
-    await first.stop();
-    expect(await jobState(store, jobId)).toMatchObject({ phase: 'running', attempts: 1 });
+    let jobId: JobId | undefined;
+    for (let deploy = 1; deploy <= 3; deploy++) {
+      const started = Promise.withResolvers<void>();
+      const worker = await start(
+        world,
+        store,
+        ({ signal }) => {
+          started.resolve();
+          return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+        },
+        { drainMs: 50 },
+      );
+      jobId ??= await enqueue(store);
+      await started.promise;
+      await worker.stop();
+      expect(await jobState(store, jobId)).toMatchObject({ phase: 'queued', attempts: 0, takedowns: 0 });
+    }
+    if (!jobId) throw new Error('no deploy');
+    const id = jobId;
     await start(world, store, async ({ job }) => ({ attempt: job.attempt }));
-    await until(async () =>
-      expect(await jobState(store, jobId)).toEqual({ phase: 'succeeded', attempts: 1 }),
-    );
-    const starts = (await eventsOf(store)).filter(({ type }) => type === 'JobStarted');
-    expect(starts.map(({ data }) => data.recovered)).toEqual([false, true]);
+    await until(async () => expect(await jobState(store, id)).toEqual({ phase: 'succeeded', attempts: 1 }));
+    const events = (await eventsOf(store)).filter(({ type }) => type !== 'JobEnqueued');
+    expect(events.map(({ type }) => type)).toEqual([
+      ...Array(3).fill(['JobStarted', 'JobInterrupted']).flat(),
+      'JobStarted',
+      'JobCompleted',
+    ]);
+    const starts = events.filter(({ type }) => type === 'JobStarted').map(({ data }) => data);
+    expect(starts).toMatchObject(Array(4).fill({ attempt: 1, recovered: false }));
+    expect(starts.filter(({ alone }) => alone)).toEqual([]);
   });
 
   it('that is running when the worker stops may end, if it ends in time', async () => {

@@ -1,7 +1,16 @@
 import type { Decision } from '../../domain/decision.ts';
 import { type JobId, partitionOf } from '../../domain/ids.ts';
 import type { Failure, JobEvent } from '../../domain/jobs/events.ts';
-import { completeJob, endCancelledJob, failJob, progressJob, startJob } from '../../domain/jobs/runs.ts';
+import {
+  completeJob,
+  endCancelledJob,
+  failJob,
+  interruptJob,
+  progressJob,
+  runsAlone,
+  snoozeJob,
+  startJob,
+} from '../../domain/jobs/runs.ts';
 import { type Job, type JobSpec, jobFold, jobIsFinished, jobIsRunning } from '../../domain/jobs/state.ts';
 import { type EventStore, type Loaded, OutcomeUnknownError } from '../../eventstore/types.ts';
 import { type CommandDeps, changeOf, encodeChange } from '../handle.ts';
@@ -32,6 +41,8 @@ export type JobRun = {
   readonly turn: number;
   /** The run before ended without a word. */
   readonly recovered: boolean;
+  /** It is to have a process of its own. */
+  readonly alone: boolean;
   readonly loaded: Loaded<Job>;
 };
 
@@ -39,7 +50,7 @@ export type JobRecorded =
   | { readonly kind: 'recorded'; readonly run: JobRun }
   /** The job has ended already, or never was: its work entry is gone now, and nothing is to be done. */
   | { readonly kind: 'finished' }
-  /** Another owner has the job: stop, and drop what came of it. */
+  /** Another owner has the job, or a later run of this one: stop, and drop what came of it. */
   | { readonly kind: 'lease_lost' };
 
 const ATTEMPTS = 10;
@@ -56,7 +67,8 @@ export async function openRun(deps: JobDeps, taken: TakenJob): Promise<JobRecord
   const { spec, before } = state;
   const recovered = jobIsRunning(state);
   const attempt = recovered ? state.attempts : state.attempts + 1;
-  const run = { taken, spec, attempt, turn: attempt - before, recovered, loaded };
+  const alone = runsAlone(state);
+  const run = { taken, spec, attempt, turn: attempt - before, recovered, alone, loaded };
   return state.phase === 'cancelling' ? recordCancellation(deps, run) : { kind: 'recorded', run };
 }
 
@@ -71,12 +83,22 @@ export async function isToEnd(deps: Pick<JobDeps, 'store'>, taken: TakenJob): Pr
   return state.phase === 'cancelling' && state.dueAt === taken.dueAt;
 }
 
-/** Leads to `running`. @param worker who runs it, for people to read */
-export function recordStart(deps: JobDeps, run: JobRun, worker: string): Promise<JobRecorded> {
+/**
+ * Leads to `running`, or to `failed` when the job has taken too many processes down.
+ *
+ * @param worker who runs it, for people to read
+ * @param lastWords how the process of the run before this one ended, where it was seen
+ */
+export function recordStart(
+  deps: JobDeps,
+  run: JobRun,
+  worker: string,
+  lastWords?: string,
+): Promise<JobRecorded> {
   // Past the guard of commands, or full queues would never empty: lanes start nothing from the guard's next step on.
   return record(deps, run, {
-    decide: (state) => startJob(state, worker),
-    leadsTo: ['running'],
+    decide: (state) => startJob(state, worker, lastWords),
+    leadsTo: ['running', 'failed'],
     memory: 'completion',
   });
 }
@@ -108,7 +130,13 @@ export function recordCompletion(deps: JobDeps, run: JobRun, result: unknown): P
 export function recordFailure(
   deps: JobDeps,
   run: JobRun,
-  failure: { readonly error: Failure; readonly retryAt: Date; readonly final: boolean },
+  failure: {
+    readonly error: Failure;
+    readonly retryAt: Date;
+    readonly final: boolean;
+    readonly worker: string;
+    readonly ignoredAbort: boolean;
+  },
 ): Promise<JobRecorded> {
   const input = { ...failure, retryAt: failure.retryAt.toISOString() };
   return record(deps, run, {
@@ -123,6 +151,28 @@ export function recordCancellation(deps: JobDeps, run: JobRun): Promise<JobRecor
   return record(deps, run, { decide: endCancelledJob, leadsTo: ['cancelled'], memory: 'completion' });
 }
 
+/**
+ * Records that the run ended because its worker could not go on with it: leads to `queued`. The work entry stays, so
+ * that the lane's next owner finds it pending.
+ */
+export function recordInterruption(deps: JobDeps, run: JobRun, worker: string): Promise<JobRecorded> {
+  return record(deps, run, {
+    decide: (state) => interruptJob(state, worker),
+    leadsTo: ['queued'],
+    memory: 'completion',
+    keepsEntry: true,
+  });
+}
+
+/** Puts the run off: leads to `scheduled`, with a timer, or to `cancelled`. */
+export function recordSnooze(deps: JobDeps, run: JobRun, until: Date): Promise<JobRecorded> {
+  return record(deps, run, {
+    decide: (state) => snoozeJob(state, until.toISOString()),
+    leadsTo: ['scheduled'],
+    memory: 'completion',
+  });
+}
+
 type Recording = {
   readonly decide: (state: Job) => Decision<JobEvent>;
   /**
@@ -132,6 +182,8 @@ type Recording = {
   readonly leadsTo: readonly Job['phase'][];
   /** Commands are refused while memory is short. */
   readonly memory: 'command' | 'completion';
+  /** The job is to be run by the entry that it has. Of a job that has ended it goes all the same. */
+  readonly keepsEntry?: boolean;
 };
 
 /** Commits what was decided; with it, the work entry goes as soon as the job does not run any more. */
@@ -140,6 +192,8 @@ async function record(deps: JobDeps, run: JobRun, recording: Recording): Promise
   let { loaded } = run;
   for (let attempt = 1; ; attempt++) {
     if (!isIts(taken, loaded.state)) return finishEntry(deps, taken);
+    // Under one lease a job may be started again while a handler of its last run lingers on.
+    if (loaded.state.runs !== runsOf(run.loaded.state)) return { kind: 'lease_lost' };
     const decision = recording.decide(loaded.state);
     if (!decision.ok) return finishEntry(deps, taken);
     if (decision.events.length === 0) return { kind: 'recorded', run: { ...run, loaded } };
@@ -149,7 +203,9 @@ async function record(deps: JobDeps, run: JobRun, recording: Recording): Promise
     const state = change.state.value as Job;
     const committed = await commit(deps, taken, (traceparent) => ({
       appends: [encodeChange(deps, { ...context, ...(traceparent ? { traceparent } : {}) }, change)],
-      ...(jobIsRunning(state) ? {} : { ...workOf(taken.jobId, state, traceparent), finished: [taken] }),
+      ...(staysTaken(state, recording)
+        ? {}
+        : { ...workOf(taken.jobId, state, traceparent), finished: [taken] }),
       memory: recording.memory,
     }));
     if (committed === 'lease_lost') return { kind: 'lease_lost' };
@@ -169,6 +225,14 @@ async function record(deps: JobDeps, run: JobRun, recording: Recording): Promise
       return { kind: 'recorded', run: { ...run, loaded } };
     }
   }
+}
+
+function staysTaken(state: Job, { keepsEntry = false }: Recording): boolean {
+  return jobIsRunning(state) || (keepsEntry && state.phase === 'queued');
+}
+
+function runsOf(state: Job): number {
+  return 'runs' in state ? state.runs : 0;
 }
 
 /** Whether the job can be run by this entry at all: it was not enqueued anew since, and has not succeeded. */

@@ -15,7 +15,7 @@ const Worker = Type.String({ maxLength: 200 });
 /** An HMAC: keys of people's choosing may be an email, and stand in Redis' keys. */
 const KeyHash = Type.String({ pattern: '^[0-9a-f]{16,64}$', maxLength: 64 });
 
-const Failure = Type.Object({
+export const Failure = Type.Object({
   name: Type.String({ maxLength: 200 }),
   message: Type.String({ maxLength: 4000 }),
   stack: Type.Optional(Type.String({ maxLength: 8000 })),
@@ -48,8 +48,6 @@ export const JobEnqueued = Type.Object({
   slots: Type.Optional(KeyHash),
   /** Who is told when the job ends, by an `http.request`. */
   callbackUrl: Type.Optional(Type.String({ maxLength: 2048 })),
-  /** The tick that it is the run of. */
-  schedule: Type.Optional(Type.Object({ id: Type.String({ maxLength: 80 }), tick: Time })),
 });
 export const JobStarted = Type.Object({
   type: TypeName,

@@ -11,12 +11,19 @@ export function cancelled(state: KeptJob): Decision<JobEvent> {
   return accept({ type: 'JobCancelled', data: { type: state.spec.type, attempts: state.attempts } });
 }
 
+/** Whether its next run gets a process of its own: one before it ended without a word. */
+export function runsAlone(state: Job): boolean {
+  return state.phase === 'running' || ('suspect' in state && state.suspect);
+}
+
 /**
  * Starts a run. A job found running lost its worker: the same attempt begins again, as a recovery and alone. One that
  * was to be cancelled when its worker was lost is cancelled now; one that took down the third process that it had to
  * itself is a dead letter.
+ *
+ * @param lastWords how that process ended, where somebody saw it
  */
-export function startJob(state: Job, worker: string): Decision<JobEvent> {
+export function startJob(state: Job, worker: string, lastWords?: string): Decision<JobEvent> {
   if (!('spec' in state) || jobIsFinished(state)) return finished();
   if (state.phase === 'cancelling') return cancelled(state);
   const { type } = state.spec;
@@ -25,21 +32,24 @@ export function startJob(state: Job, worker: string): Decision<JobEvent> {
   if (state.phase === 'running' && state.alone && state.takedowns + 1 >= MOST_TAKEDOWNS) {
     return accept({
       type: 'JobDeadLettered',
-      data: { type, attempt, error: tookDown, worker, reason: 'takedowns' },
+      data: { type, attempt, error: tookDown(lastWords), worker, reason: 'takedowns' },
     });
   }
-  const alone = recovered || state.suspect;
+  const alone = runsAlone(state);
   return accept({
     type: 'JobStarted',
     data: { type, attempt, worker, recovered, ...(alone ? { alone } : {}) },
   });
 }
 
-const tookDown: Failure = {
-  name: 'TakedownError',
-  message: `The job ended its worker without a word, and then ${MOST_TAKEDOWNS} processes that it had to itself.`,
-  fingerprint: 'takedown',
-};
+function tookDown(lastWords: string | undefined): Failure {
+  const last = lastWords === undefined ? '' : ` The last one: ${lastWords}.`;
+  return {
+    name: 'TakedownError',
+    message: `The job ended its worker without a word, and then ${MOST_TAKEDOWNS} processes that it had to itself.${last}`,
+    fingerprint: 'takedown',
+  };
+}
 
 /** Of a job that is to end nothing more is said. */
 export function progressJob(state: Job, progress: number, detail?: unknown): Decision<JobEvent> {

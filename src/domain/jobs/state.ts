@@ -15,7 +15,9 @@ export type KeptJob = {
   readonly spec: JobSpec;
   /** Attempts begun, over its whole life. */
   readonly attempts: number;
-  /** Of these, the ones before it was last retried by hand: they don't count against `maxAttempts`. */
+  /** Runs begun, over its whole life, recoveries too: only the last of them may say anything of it. */
+  readonly runs: number;
+  /** Attempts before it was last retried by hand: they don't count against `maxAttempts`. */
   readonly before: number;
   /**
    * When it became due, ms since 1970; another each time that it is enqueued. It names the one work entry, or timer,
@@ -39,7 +41,7 @@ export type Job =
   | { readonly phase: 'succeeded'; readonly attempts: number; readonly owner?: string };
 
 export const jobFold: Fold<Job, JobEvent & FoldMeta> = {
-  fold: 3,
+  fold: 4,
   initial: { phase: 'none' },
   evolve(state, event) {
     if (event.type === 'JobEnqueued') return enqueued(event);
@@ -54,6 +56,7 @@ export const jobFold: Fold<Job, JobEvent & FoldMeta> = {
           phase: 'running',
           alone,
           attempts: attempt,
+          runs: kept.runs + 1,
           suspect: kept.suspect || recovered,
           takedowns: kept.takedowns + (tookDown ? 1 : 0),
         };
@@ -93,8 +96,8 @@ export const jobFold: Fold<Job, JobEvent & FoldMeta> = {
   },
 };
 
-function keptOf({ spec, attempts, before, dueAt, suspect, takedowns }: KeptJob): KeptJob {
-  return { spec, attempts, before, dueAt, suspect, takedowns };
+function keptOf({ spec, attempts, runs, before, dueAt, suspect, takedowns }: KeptJob): KeptJob {
+  return { spec, attempts, runs, before, dueAt, suspect, takedowns };
 }
 
 function enqueued({ data, ...meta }: Extract<JobEvent, { type: 'JobEnqueued' }> & FoldMeta): Job {
@@ -103,6 +106,7 @@ function enqueued({ data, ...meta }: Extract<JobEvent, { type: 'JobEnqueued' }> 
     phase: data.runAt === undefined ? 'queued' : 'scheduled',
     spec: { ...data, enqueuedAt: at, ...(owner ? { owner } : {}), correlation },
     attempts: 0,
+    runs: 0,
     before: 0,
     dueAt: Date.parse(data.runAt ?? at),
     suspect: false,

@@ -1,0 +1,111 @@
+import {
+  type JobDeps,
+  type JobRecorded,
+  type JobRun,
+  phaseOf,
+  recordCancellation,
+  recordCompletion,
+  recordFailure,
+  recordInterruption,
+  recordSnooze,
+} from '../commands/jobs/runs.ts';
+import { partitionOf } from '../domain/ids.ts';
+import type { Logger } from '../telemetry/logging.ts';
+import { backoffMs } from './backoff.ts';
+import type { JobDefinition } from './define-job.ts';
+import type { Performed } from './perform.ts';
+import { persistently } from './persistently.ts';
+
+/**
+ * How a run ended. `interrupted` and `left` stay with their work entry: of the first, the log says that it ended;
+ * of the second nothing could be said any more, or somebody else has it. `finished` had ended before.
+ */
+export type JobOutcome =
+  | 'succeeded'
+  | 'retried'
+  | 'snoozed'
+  | 'failed'
+  | 'cancelled'
+  | 'interrupted'
+  | 'finished'
+  | 'left';
+
+export type ConcludeDeps = JobDeps & {
+  readonly worker: string;
+  /** 0 ≤ n < 1 */
+  readonly random: () => number;
+  /** A timer was set for `dueAt` (ms since 1970). */
+  readonly onTimer: (partition: number, dueAt: number) => void;
+};
+
+/** Records what a run came to, as long as its lease lasts. @param around.toEnd somebody wants the job to end */
+export async function conclude(
+  deps: ConcludeDeps,
+  definition: JobDefinition,
+  run: JobRun,
+  performed: Exclude<Performed, { kind: 'gone' }>,
+  around: { readonly signal: AbortSignal; readonly toEnd: boolean; readonly logger: Logger },
+): Promise<JobOutcome> {
+  const { signal, toEnd, logger } = around;
+  const recorded = async (work: () => Promise<JobRecorded>) =>
+    outcomeOf(await persistently(logger, signal, work));
+  switch (performed.kind) {
+    case 'returned':
+      return recorded(() => recordCompletion(deps, run, performed.value));
+    case 'snoozed': {
+      const outcome = await recorded(() => recordSnooze(deps, run, new Date(performed.untilMs)));
+      if (outcome === 'snoozed') deps.onTimer(partitionOf(run.taken.jobId), performed.untilMs);
+      return outcome;
+    }
+    case 'failed':
+      return fail(deps, definition, run, performed, { recorded, logger });
+    case 'aborted':
+      if (toEnd) return recorded(() => recordCancellation(deps, run));
+      logger.warn('stopped before its end; the next owner runs it again');
+      return recorded(() => recordInterruption(deps, run, deps.worker));
+    case 'not_begun':
+      return recorded(() => recordInterruption(deps, run, deps.worker));
+  }
+}
+
+async function fail(
+  deps: ConcludeDeps,
+  definition: JobDefinition,
+  run: JobRun,
+  failed: Extract<Performed, { kind: 'failed' }>,
+  around: {
+    readonly recorded: (work: () => Promise<JobRecorded>) => Promise<JobOutcome>;
+    readonly logger: Logger;
+  },
+): Promise<JobOutcome> {
+  const { error, final, ignoredAbort } = failed;
+  const delay = (failed.retryAfterMs ?? 0) + backoffMs(run.turn, definition.retry, deps.random());
+  const retryAt = new Date(deps.now().getTime() + delay);
+  const failure = { error, retryAt, final, ignoredAbort, worker: deps.worker };
+  const outcome = await around.recorded(() => recordFailure(deps, run, failure));
+  if (outcome === 'retried') deps.onTimer(partitionOf(run.taken.jobId), retryAt.getTime());
+  const fields = { error, ignoredAbort };
+  if (outcome === 'retried') around.logger.warn({ ...fields, retryAt }, 'attempt failed');
+  else if (outcome === 'failed') around.logger.warn(fields, 'dead-lettered');
+  return outcome;
+}
+
+/** What a recording led to. */
+export function outcomeOf(recorded: JobRecorded | undefined): JobOutcome {
+  if (recorded?.kind !== 'recorded') return recorded?.kind === 'finished' ? 'finished' : 'left';
+  const phase = phaseOf(recorded.run);
+  switch (phase) {
+    case 'succeeded':
+    case 'failed':
+    case 'cancelled':
+      return phase;
+    case 'retrying':
+      return 'retried';
+    case 'scheduled':
+      return 'snoozed';
+    case 'queued':
+      return 'interrupted';
+    default:
+      return 'left';
+  }
+}
