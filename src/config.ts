@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { type Static, type TSchema, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
+import { destinationsOf, listOf, networksOf } from './config-lists.ts';
+import type { Destination } from './domain/destinations.ts';
 
 /**
  * Everything that the environment says, each variable with its default and what it means. `docs/reference`
@@ -93,6 +95,16 @@ const Variables = Type.Object({
     maximum: 1000,
     description: 'Jobs that one worker process runs side by side',
   }),
+  HTTP_REQUEST_ALLOW: Type.String({
+    default: '',
+    description:
+      'Where http.request and callbacks may go, comma separated: api.example.com, *.example.org, api.example.com:8443, http://localhost:*, * (any host, https on its own port); empty: nowhere',
+  }),
+  HTTP_REQUEST_ALLOW_PRIVATE: Type.String({
+    default: '',
+    description:
+      'Networks that they may reach although they are private, e.g. 10.1.0.0/16, comma separated; empty: none',
+  }),
   BCRYPT_COST: Type.Integer({
     default: 12,
     minimum: 4,
@@ -100,6 +112,12 @@ const Variables = Type.Object({
     description: 'Doubling of the work for each password hash',
   }),
   RATE_LIMITS: Type.Boolean({ default: true, description: 'Throttle registering and logging in' }),
+  STREAMS_PER_ACCOUNT: Type.Integer({
+    default: 100,
+    minimum: 1,
+    maximum: 100000,
+    description: 'Live streams that one account may have open in one API process',
+  }),
   TRACE_SAMPLE_RATIO: Type.Number({
     default: 1,
     minimum: 0,
@@ -130,14 +148,17 @@ const Variables = Type.Object({
 
 type Values = Static<typeof Variables>;
 
-export type Config = Readonly<
-  Omit<Values, 'MASTER_KEY' | 'HMAC_KEY' | 'TOKEN_KEYS' | 'CORS_ORIGINS'> & {
-    MASTER_KEY: Buffer;
-    HMAC_KEY: Buffer;
-    TOKEN_KEYS: readonly { readonly kid: string; readonly der: Buffer }[];
-    CORS_ORIGINS: readonly string[];
-  }
->;
+export type Config = Readonly<Omit<Values, keyof Read> & Read>;
+
+/** Values that are more than their text. */
+type Read = {
+  MASTER_KEY: Buffer;
+  HMAC_KEY: Buffer;
+  TOKEN_KEYS: readonly { readonly kid: string; readonly der: Buffer }[];
+  CORS_ORIGINS: readonly string[];
+  HTTP_REQUEST_ALLOW: readonly Destination[];
+  HTTP_REQUEST_ALLOW_PRIVATE: readonly string[];
+};
 
 /** What the environment says cannot be used; `problems` has a line for each variable at fault. */
 export class ConfigError extends Error {
@@ -178,6 +199,11 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   const MASTER_KEY = key('MASTER_KEY');
   const HMAC_KEY = key('HMAC_KEY');
   const TOKEN_KEYS = tokenKeys(values.TOKEN_KEYS, problems);
+  const listed = (name: keyof Values) => String(values[name] ?? '');
+  const ALLOW = 'HTTP_REQUEST_ALLOW';
+  const HTTP_REQUEST_ALLOW = destinationsOf(ALLOW, listed(ALLOW), problems);
+  const PRIVATE = 'HTTP_REQUEST_ALLOW_PRIVATE';
+  const HTTP_REQUEST_ALLOW_PRIVATE = networksOf(PRIVATE, listed(PRIVATE), problems);
   if (problems.length > 0) throw new ConfigError(problems);
 
   const known = values as Values;
@@ -186,9 +212,9 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     MASTER_KEY,
     HMAC_KEY,
     TOKEN_KEYS,
-    CORS_ORIGINS: known.CORS_ORIGINS.split(',')
-      .map((origin) => origin.trim())
-      .filter(Boolean),
+    CORS_ORIGINS: listOf(known.CORS_ORIGINS),
+    HTTP_REQUEST_ALLOW,
+    HTTP_REQUEST_ALLOW_PRIVATE,
     INSTANCE_ID:
       known.INSTANCE_ID ||
       `${hostname()

@@ -1,10 +1,14 @@
 import { echoJob } from './consumers/echo.ts';
 import { exportJob } from './consumers/exports.ts';
+import { httpRequestJob } from './consumers/http-request/job.ts';
+import type { Destination } from './domain/destinations.ts';
 import { exportJobType } from './domain/exports.ts';
+import { httpRequestsTo } from './domain/http-requests.ts';
 import { accountRoutes } from './http/accounts.ts';
 import { exportRoutes } from './http/exports.ts';
 import { jobRoutes } from './http/jobs/routes.ts';
 import { sessionRoutes } from './http/sessions.ts';
+import { webhookRoutes } from './http/webhooks.ts';
 import { projection as accounts } from './projections/accounts.ts';
 import { projection as exports } from './projections/exports.ts';
 import { projection as jobs } from './projections/jobs/table.ts';
@@ -15,6 +19,7 @@ export const features = {
   sessions: { routes: sessionRoutes },
   jobs: { routes: jobRoutes, projection: jobs },
   exports: { routes: exportRoutes, projection: exports, job: exportJob },
+  webhooks: { routes: webhookRoutes, job: httpRequestJob },
 } as const;
 
 /** Jobs that need nothing but their payload. One that needs more is made in `app/workers.ts`. */
@@ -22,6 +27,11 @@ export const plainJobs = [echoJob] as const;
 
 /** Types of jobs that this code knows: what requests are checked against. */
 export const jobTypes = [exportJobType, ...plainJobs] as const;
+
+/** Types of jobs that say who may do what by the installation's settings. */
+export const configuredJobTypes = (settings: { readonly HTTP_REQUEST_ALLOW: readonly Destination[] }) => [
+  httpRequestsTo(settings.HTTP_REQUEST_ALLOW),
+];
 
 /** Read models that this code writes and reads. */
 export const projections = { accounts, jobs, exports } as const;

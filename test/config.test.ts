@@ -44,6 +44,31 @@ describe('configuration', () => {
     expect(config.CORS_ORIGINS).toEqual(['https://a.example', 'https://b.example']);
   });
 
+  it('reads where requests may go, and says what is no destination and no network', () => {
+    const config = readConfig({
+      ...env,
+      HTTP_REQUEST_ALLOW: 'api.example.com, http://localhost:*',
+      HTTP_REQUEST_ALLOW_PRIVATE: '10.1.0.0/16, fd00::/8',
+    });
+    expect(config.HTTP_REQUEST_ALLOW).toEqual([
+      { protocol: 'https:', host: 'api.example.com', port: '443' },
+      { protocol: 'http:', host: 'localhost', port: '*' },
+    ]);
+    expect(config.HTTP_REQUEST_ALLOW_PRIVATE).toEqual(['10.1.0.0/16', 'fd00::/8']);
+    const problems = problemsOf({
+      ...env,
+      HTTP_REQUEST_ALLOW: 'a/b, c',
+      HTTP_REQUEST_ALLOW_PRIVATE: '10.0.0.0, 10.0.0.0/33, fd00::/129, a/8',
+    });
+    expect(problems.map((problem) => problem.split(' is')[0])).toEqual([
+      'HTTP_REQUEST_ALLOW: "a/b"',
+      'HTTP_REQUEST_ALLOW_PRIVATE: "10.0.0.0"',
+      'HTTP_REQUEST_ALLOW_PRIVATE: "10.0.0.0/33"',
+      'HTTP_REQUEST_ALLOW_PRIVATE: "fd00::/129"',
+      'HTTP_REQUEST_ALLOW_PRIVATE: "a/8"',
+    ]);
+  });
+
   it('cannot be changed once read', () => {
     expect(Object.isFrozen(readConfig(env))).toBe(true);
   });

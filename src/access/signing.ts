@@ -28,3 +28,11 @@ export function readSigned(hmac: Hmac, purpose: string, signed: string): string 
   const expected = Buffer.from(signText(hmac, purpose, text));
   return given.length === expected.length && timingSafeEqual(given, expected) ? text : undefined;
 }
+
+/**
+ * What the requests that an account's jobs send are signed with: 32 bytes, one secret for each account, and one for
+ * the installation's own jobs (undefined). It follows from the key, so it is kept nowhere.
+ */
+export function webhookSecrets(hmac: Hmac): (owner: string | undefined) => Buffer {
+  return (owner) => hmac('webhook secret', owner ?? '');
+}

@@ -1,6 +1,6 @@
 import { createLimits, type TakeLimit } from '../access/limits.ts';
 import { createSessionCheck } from '../access/sessions.ts';
-import type { Hmac } from '../access/signing.ts';
+import { type Hmac, webhookSecrets } from '../access/signing.ts';
 import { readTokenKeys } from '../access/tokens.ts';
 import { createDiskStore } from '../blobs/disk.ts';
 import { registerAccount } from '../commands/accounts.ts';
@@ -9,11 +9,13 @@ import { cancelJob, enqueueJob, retryJob } from '../commands/jobs/requests.ts';
 import { endSession, login, refreshSession } from '../commands/sessions.ts';
 import { createJobTypes } from '../domain/job-types.ts';
 import { sessionFold } from '../domain/sessions.ts';
-import { connectSubscriber } from '../eventstore/connections.ts';
-import { wholeHistory } from '../eventstore/history.ts';
+import { connectBlocking, connectSubscriber } from '../eventstore/connections.ts';
+import { followStream } from '../eventstore/follow.ts';
+import { readHistory, wholeHistory } from '../eventstore/history.ts';
 import type { OpenEventStore } from '../eventstore/store.ts';
+import { openLogTail, TAIL_BLOCK_MS } from '../eventstore/tail.ts';
 import { createCheckpointWatches } from '../eventstore/watches.ts';
-import { features, jobTypes, projections } from '../features.ts';
+import { configuredJobTypes, features, jobTypes, projections } from '../features.ts';
 import { blobRoutes } from '../http/blobs.ts';
 import { commandContexts } from '../http/commands.ts';
 import { createStreams } from '../http/draining.ts';
@@ -38,7 +40,8 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
   const { db, store, commands, hmac } = side;
   const subscriber = connectSubscriber({ url: config.REDIS_URL, name: 'api-hints' });
   const watchCheckpoints = createCheckpointWatches(subscriber, config.KEY_PREFIX);
-  const streams = createStreams();
+  const tail = tailOf(base, store);
+  const streams = createStreams({ perAccount: config.STREAMS_PER_ACCOUNT, metrics });
   const contextOf = commandContexts({ hmac, durability: config.DURABILITY });
   const loadSession = (id: Parameters<typeof store.load>[0]) => store.load(id, sessionFold);
   const checkSession = createSessionCheck(async (id) => (await loadSession(id)).state, isStoreOutage);
@@ -83,7 +86,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
       features.jobs.routes({
         hmac,
         contextOf,
-        jobTypes: createJobTypes(jobTypes),
+        jobTypes: createJobTypes([...jobTypes, ...configuredJobTypes(config)]),
         enqueueJob: (...rest) => enqueueJob(commands, ...rest),
         // A batch is one span, that of its request, and not a thousand.
         enqueueInBatch: (...rest) =>
@@ -94,6 +97,14 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         listJobs: (listing) => listJobs(db, listing),
         jobAsOf: (id, asOf) => jobAsOf(wholeHistory(store, id), asOf),
         readHistory: store.history,
+        followJob: (id, options) =>
+          followStream(
+            { tail, read: (...rest) => readHistory({ ...store, connection: store.reader, db }, ...rest) },
+            id,
+            options,
+          ),
+        streams,
+        checkSession,
       }),
       features.exports.routes({
         contextOf,
@@ -104,12 +115,14 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         streams,
         checkSession,
       }),
+      features.webhooks.routes({ secretOf: webhookSecrets(hmac) }),
       streamTicketRoutes({ hmac }),
       blobRoutes({ blobs, secret: blobSecret }),
     ],
   });
   const close = async () => {
     await server.close();
+    tail.close();
     subscriber.disconnect();
     await side.close();
   };
@@ -120,6 +133,17 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
     await close();
     throw error;
   }
+}
+
+/** The newest events, for all that follow one live in this process. */
+function tailOf({ config, logger }: Base, { keys, reader, fence }: OpenEventStore) {
+  const blocking = connectBlocking({
+    url: config.REDIS_URL,
+    name: 'api-tail',
+    blockMs: TAIL_BLOCK_MS,
+    onError: (err) => logger.debug({ err }, 'the connection that live streams read from broke'),
+  });
+  return openLogTail({ keys, blocking, reader, fence });
 }
 
 function limiter({ config, logger }: Base, store: OpenEventStore, hmac: Hmac): TakeLimit {

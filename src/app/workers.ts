@@ -1,5 +1,7 @@
+import { createHmacs, webhookSecrets } from '../access/signing.ts';
 import { unsealed } from '../access/unseal.ts';
 import { createDiskStore } from '../blobs/disk.ts';
+import { addressCheck } from '../consumers/http-request/addresses.ts';
 import { startWorkers } from '../consumers/workers.ts';
 import { features, plainJobs } from '../features.ts';
 import { type Base, openParts, type Role } from './base.ts';
@@ -26,6 +28,11 @@ export async function startWorkerRole(base: Base): Promise<Role> {
         blobs: createDiskStore(config.BLOB_DIR),
         openSealed: (accountId, data) => unsealed(data, (texts) => people.openFor(accountId, texts)),
         randomText,
+      }),
+      features.webhooks.job({
+        destinations: config.HTTP_REQUEST_ALLOW,
+        allows: addressCheck(config.HTTP_REQUEST_ALLOW_PRIVATE),
+        secretOf: webhookSecrets(createHmacs(config.HMAC_KEY)),
       }),
     ],
     concurrency: config.WORKER_CONCURRENCY,

@@ -13,6 +13,7 @@ const FINAL: readonly DomainEventType[] = [
   'JobCancelled',
   'ExportRequested',
   'SessionEnded',
+  'ScheduleDeleted',
 ];
 /** Rows of the ledger looked at in one statement. */
 const SCAN = 10_000;

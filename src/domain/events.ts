@@ -18,9 +18,10 @@ import {
   JobSnoozed,
   JobStarted,
 } from './jobs/events.ts';
+import { ScheduleCreated, ScheduleDeleted, type ScheduleEvent, ScheduleTicked } from './schedules.ts';
 import { SessionEnded, type SessionEvent, SessionRefreshed, SessionStarted } from './sessions.ts';
 
-export type DomainEvent = AccountEvent | EmailEvent | SessionEvent | JobEvent | ExportEvent;
+export type DomainEvent = AccountEvent | EmailEvent | SessionEvent | JobEvent | ExportEvent | ScheduleEvent;
 export type DomainEventType = DomainEvent['type'];
 export type RecordedEvent = Recorded<DomainEvent>;
 
@@ -84,6 +85,13 @@ export const eventTypes: Readonly<Record<DomainEventType, Definition>> = {
     summary: 'A job that had failed or was cancelled is to be run again.',
   },
   ExportRequested: { schema: 1, data: ExportRequested, summary: 'Somebody asked for an export.' },
+  ScheduleCreated: { schema: 1, data: ScheduleCreated, summary: 'A job is to be run again and again.' },
+  ScheduleTicked: {
+    schema: 1,
+    data: ScheduleTicked,
+    summary: 'A schedule enqueued a run, or passed over ticks that were missed.',
+  },
+  ScheduleDeleted: { schema: 1, data: ScheduleDeleted, summary: 'A schedule enqueues no more runs.' },
 };
 
 /** The event is of a type, or a schema, that only newer code knows: leave it to that code. */

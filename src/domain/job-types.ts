@@ -18,7 +18,15 @@ export type JobType = {
   readonly retry: { readonly baseMs: number; readonly capMs: number };
   readonly enqueuedBy: EnqueuedBy;
   readonly payload: TSchema;
+  /** What keeps a payload that is as its type says from being enqueued in this installation; undefined: nothing. */
+  readonly permit?: (payload: unknown) => Objection | undefined;
 };
+
+export type Objection =
+  /** No payload of this type would do. */
+  | { readonly kind: 'forbidden'; readonly detail: string }
+  /** This one does not. `path`: where in it, as a JSON pointer. */
+  | { readonly kind: 'fault'; readonly path: string; readonly detail: string };
 
 /** One part of a payload that is not as its type says, as JSON Schema's keywords have it. */
 export type PayloadFault = {
@@ -62,6 +70,7 @@ export function jobOf(
     readonly maxAttempts?: number | undefined;
     readonly timeoutSeconds?: number | undefined;
     readonly runAt?: string | undefined;
+    readonly callbackUrl?: string | undefined;
   } = {},
 ): Static<typeof JobEnqueued> {
   return {
@@ -72,5 +81,6 @@ export function jobOf(
     maxAttempts: wanted.maxAttempts ?? type.maxAttempts,
     timeoutSeconds: wanted.timeoutSeconds ?? type.timeoutSeconds,
     ...(wanted.runAt === undefined ? {} : { runAt: wanted.runAt }),
+    ...(wanted.callbackUrl === undefined ? {} : { callbackUrl: wanted.callbackUrl }),
   };
 }

@@ -27,22 +27,33 @@ export type HistoryRange = {
   readonly limit?: number;
 };
 
+export type History = {
+  readonly events: RawEvent[];
+  /** False: the log can't be had, or can't be trusted, so there may be events that only it has. */
+  readonly whole: boolean;
+};
+
 /**
  * A stream's events, by version, from the ledger and the log's tail. While the log can't be had, or can't be trusted,
  * what the ledger has. Throws `StoreUnavailableError` when the ledger can't be read.
  */
 export async function readHistory(
-  deps: Omit<Deps, 'keys'> & { readonly keys: readonly PartitionKeys[]; readonly fence: Fence },
+  deps: Omit<Deps, 'keys'> & {
+    readonly keys: readonly PartitionKeys[];
+    readonly fence: Pick<Fence, 'trusted'>;
+  },
   streamId: StreamId,
   range: HistoryRange,
-): Promise<RawEvent[]> {
+): Promise<History> {
   const keys = deps.keys[partitionOf(streamId)];
-  if (!keys) return [];
+  if (!keys) return { events: [], whole: true };
   const { after = 0, limit } = range;
-  if (!deps.fence.trusted(keys.partition) || deps.connection.runId() === undefined) {
-    return ask(() => readStream(deps.db, streamId, after, limit));
+  const trusted = deps.fence.trusted(keys.partition);
+  if (!trusted || deps.connection.runId() !== trusted.runId) {
+    return { events: await ask(() => readStream(deps.db, streamId, after, limit)), whole: false };
   }
-  return ask(async () => (await readStreamEvents({ ...deps, keys }, streamId, range)).events);
+  const { events } = await ask(() => readStreamEvents({ ...deps, keys }, streamId, range));
+  return { events, whole: true };
 }
 
 /** All events of a stream, a page at a time: there may be more of them than memory should hold. */

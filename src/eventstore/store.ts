@@ -107,7 +107,8 @@ export async function createEventStore(options: EventStoreOptions): Promise<Open
       reader,
       commit,
       load: (streamId, fold) => loadStream({ connection: reader, db, keys, fence }, streamId, fold),
-      history: (streamId, range) => readHistory({ connection: reader, db, keys, fence }, streamId, range),
+      history: async (streamId, range) =>
+        (await readHistory({ connection: reader, db, keys, fence }, streamId, range)).events,
       findClaim: (partition, key) => findClaim(reader, keys, partition, key),
       heads: () => readHeads(reader, keys),
       fencedBecause: fence.reason,

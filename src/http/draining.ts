@@ -4,29 +4,61 @@ import type { FastifyReply } from 'fastify';
 import { Problem } from './problems.ts';
 import type { App } from './types.ts';
 
-/** Live streams, which would otherwise keep a stopping server from ending. */
-export function createStreams() {
-  const open = new Set<AbortController>();
+/** Where numbers of streams go: `dropped` counts those of clients that did not read. */
+export type StreamMetrics = {
+  readonly openStreams: { set(count: number): void };
+  readonly droppedStreams: { inc(): void };
+};
+
+/**
+ * Live streams, which would otherwise keep a stopping server from ending.
+ * @param options.perAccount how many of one account may be open in this process; default: any number
+ */
+export function createStreams(
+  options: { readonly perAccount?: number; readonly metrics?: StreamMetrics } = {},
+) {
+  const { perAccount = Number.POSITIVE_INFINITY, metrics } = options;
+  const open = new Map<AbortController, string>();
+  const counts = new Map<string, number>();
   let stopped = false;
+
+  function change(account: string, by: 1 | -1): void {
+    const count = (counts.get(account) ?? 0) + by;
+    if (count === 0) counts.delete(account);
+    else counts.set(account, count);
+    metrics?.openStreams.set(open.size);
+  }
+
   return {
-    /** A signal that is aborted when the client leaves (`closed`) or the server stops. */
-    open(closed: AbortSignal): AbortSignal {
+    /**
+     * A signal that is aborted when the client leaves (`closed`) or the server stops. Throws a `Problem` where the
+     * account has as many streams open as it may.
+     */
+    open(closed: AbortSignal, account: string): AbortSignal {
+      if ((counts.get(account) ?? 0) >= perAccount) {
+        throw new Problem('rate_limited', `You have ${perAccount} live streams open here; end one of them.`, {
+          headers: { 'retry-after': '5' },
+        });
+      }
       const controller = new AbortController();
+      if (stopped || closed.aborted) {
+        controller.abort();
+        return controller.signal;
+      }
+      open.set(controller, account);
+      change(account, 1);
       const end = () => {
-        open.delete(controller);
+        if (open.delete(controller)) change(account, -1);
         controller.abort();
       };
-      if (stopped || closed.aborted) controller.abort();
-      else {
-        open.add(controller);
-        closed.addEventListener('abort', end, { once: true });
-      }
+      closed.addEventListener('abort', end, { once: true });
       return controller.signal;
     },
+    /** One was ended as its client did not read. */
+    dropped: () => metrics?.droppedStreams.inc(),
     endAll(): void {
       stopped = true;
-      for (const controller of open) controller.abort();
-      open.clear();
+      for (const controller of open.keys()) controller.abort();
     },
     count: () => open.size,
   };

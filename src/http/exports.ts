@@ -15,7 +15,14 @@ import type { Streams } from './draining.ts';
 import { failureOf } from './job-failure.ts';
 import { Problem } from './problems.ts';
 import { Failure, Id, IdParams, NotModified, Status, Strict, Time, Version } from './schemas.ts';
-import { follow, lastEventId, STREAM_HEADERS, type WatchReadModel } from './streams.ts';
+import {
+  follow,
+  LastEventIdQuery,
+  lastEventId,
+  STREAM_HEADERS,
+  TicketQuery,
+  type WatchReadModel,
+} from './streams.ts';
 import type { Bound, Routes } from './types.ts';
 
 /**
@@ -58,10 +65,7 @@ const Download = Type.Object(
   },
   { description: 'Where the file is.' },
 );
-const ProgressQuery = Strict({
-  ticket: Type.Optional(Type.String({ maxLength: 1000, description: 'From POST /v1/stream-tickets.' })),
-  lastEventId: Type.Optional(Type.String({ maxLength: 40, description: 'As Last-Event-ID.' })),
-});
+const ProgressQuery = Strict({ ticket: TicketQuery, lastEventId: LastEventIdQuery });
 
 const schemaOf = (operationId: string, summary: string) => ({ operationId, summary, tags: ['Exports'] });
 
@@ -188,7 +192,7 @@ export function exportRoutes(deps: ExportDeps): Routes {
             final: isFinal(value.status),
           }),
           watch: () => deps.watchReadModel('exports', partitionOf(id)),
-          signal: deps.streams.open(untilClosed(reply)),
+          signal: deps.streams.open(untilClosed(reply), caller.accountId),
           allowed: async () => (await deps.checkSession(caller)) !== 'ended',
           onFailure: (err) => request.log.warn({ err, id }, 'live stream broke off'),
         });

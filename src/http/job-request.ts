@@ -1,5 +1,7 @@
 import { type Static, Type } from 'typebox';
 import type { Caller } from '../access/tokens.ts';
+import { MAX_URL_LENGTH } from '../domain/destinations.ts';
+import { HTTP_REQUEST_JOB } from '../domain/http-requests.ts';
 import { type JobTypes, jobOf, mayEnqueue } from '../domain/job-types.ts';
 import { type JobEnqueued, JobPriority, JobQueue } from '../domain/jobs/events.ts';
 import { detailsOf } from './failures.ts';
@@ -18,6 +20,14 @@ export const JobRequest = Strict({
   maxAttempts: Type.Optional(Type.Integer({ minimum: 1, maximum: 100 })),
   timeoutSeconds: Type.Optional(
     Type.Integer({ minimum: 1, maximum: 86_400, description: 'Of one attempt.' }),
+  ),
+  callbackUrl: Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: MAX_URL_LENGTH,
+      description: 'Is sent a signed POST when the job ends. Only where this installation lets requests go.',
+      examples: ['https://api.example.com/hooks/jobs'],
+    }),
   ),
 });
 export type JobRequest = Static<typeof JobRequest>;
@@ -53,11 +63,25 @@ export function jobWanted(
   if (Buffer.byteLength(JSON.stringify(request.payload)) > PAYLOAD_BYTES) {
     throw wrong([{ pointer: `${at}/payload`, detail: 'is larger than 256 KiB: put it in a file' }]);
   }
+  const objection = type.permit?.(request.payload);
+  if (objection?.kind === 'forbidden') throw new Problem('forbidden', objection.detail);
+  if (objection) {
+    throw wrong([{ pointer: `${at}/payload${objection.path}`, detail: objection.detail }]);
+  }
+  const unreachable = callbackFault(types, request.callbackUrl);
+  if (unreachable) throw wrong([{ pointer: `${at}/callbackUrl`, detail: unreachable }]);
   // Written so that what is no time at all is refused, too.
   if (request.runAt !== undefined && !(Date.parse(request.runAt) <= furthest(now))) {
     throw wrong([{ pointer: `${at}/runAt`, detail: `is more than ${FURTHEST_YEARS} years away` }]);
   }
   return jobOf(type, request.payload, request);
+}
+
+/** A callback is an `http.request`: what may be enqueued as one may be called back. */
+function callbackFault(types: JobTypes, url: string | undefined): string | undefined {
+  if (url === undefined) return undefined;
+  const requests = types.get(HTTP_REQUEST_JOB);
+  return requests ? requests.permit?.({ url })?.detail : 'cannot be called by this installation';
 }
 
 function wrong(errors: readonly ProblemDetail[]): Problem {

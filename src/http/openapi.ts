@@ -119,6 +119,7 @@ function problemsOf(operation: Operation, method: string, config: FastifyContext
     ...(config.reads ? ['410'] : []),
     ...(body ? ['413', '415'] : []),
     ...(config.limits ? ['401', '429'] : []),
+    ...(config.auth === 'stream' ? ['429'] : []),
     ...(config.command ? ['504'] : []),
     ...(config.probe ? [] : ['500', '503']),
   ].filter((status) => !(status in operation.responses));

@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { Type } from 'typebox';
 
 /** Clients that lost their connection come back after this long. */
 const RETRY_MS = 2_000;
@@ -31,6 +32,19 @@ export const STREAM_HEADERS = {
   'x-accel-buffering': 'no',
 } as const;
 
+export const TicketQuery = Type.Optional(
+  Type.String({ maxLength: 1000, description: 'From POST /v1/stream-tickets.' }),
+);
+export const LastEventIdQuery = Type.Optional(
+  Type.String({ maxLength: 40, description: 'As Last-Event-ID.' }),
+);
+
+/** Whether `Accept` names server-sent events: who takes anything gets what is not live. */
+export function wantsStream(accept: string | undefined): boolean {
+  const ranges = accept?.split(',') ?? [];
+  return ranges.some((range) => /^\s*text\/event-stream\s*(;(?!\s*q=0(\.0*)?\s*$).*)?$/i.test(range));
+}
+
 export type StreamEvent = {
   /** Numbers that only rise: what a client brings back as Last-Event-ID. Without: no place to resume from. */
   readonly id?: number;
@@ -38,11 +52,18 @@ export type StreamEvent = {
   readonly data: unknown;
 };
 
+/** The first line of each stream. */
+export const RETRY_TEXT = `retry: ${RETRY_MS}\n\n`;
+export const HEARTBEAT_TEXT = ': still here\n\n';
+
 /** JSON has no raw line breaks, so nothing in the data can end the event. */
 export function formatEvent({ id, event, data }: StreamEvent): string {
   const place = id === undefined ? '' : `id: ${id}\n`;
   return `${place}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
 }
+
+/** What the client knows is not ours: it begins anew. */
+export const RESYNC_TEXT = formatEvent({ event: 'resync', data: {} });
 
 /** `Last-Event-ID`, or `?lastEventId=` where no header can be set. `unknown`: there is one, but none of ours. */
 export function lastEventId(
@@ -78,12 +99,12 @@ export async function* follow<T extends { readonly version: number }>(options: {
   let resync = options.known === 'unknown';
   let spokeAt = performance.now();
   try {
-    yield `retry: ${RETRY_MS}\n\n`;
+    yield RETRY_TEXT;
     while (!signal.aborted) {
       const value = await read();
       if (!value) return;
       if (resync || value.version < sent) {
-        yield formatEvent({ event: 'resync', data: {} });
+        yield RESYNC_TEXT;
         [resync, sent] = [false, 0];
       }
       if (value.version > sent) {
@@ -96,7 +117,7 @@ export async function* follow<T extends { readonly version: number }>(options: {
       await watch.next(Math.max(0, spokeAt + heartbeatMs - performance.now()), signal);
       if (performance.now() - spokeAt >= heartbeatMs) {
         if (!(await allowed())) return;
-        yield ': still here\n\n';
+        yield HEARTBEAT_TEXT;
         spokeAt = performance.now();
       }
     }

@@ -143,6 +143,18 @@ export function createMetrics(options: { readonly node?: boolean } = {}) {
       labelNames: ['group', 'partition', 'reason'],
       registers,
     }),
+    /** Live streams that this process has open. */
+    openStreams: new Gauge({
+      name: METRIC.openStreams,
+      help: 'Live streams (server-sent events) that are open',
+      registers,
+    }),
+    /** Live streams ended by us, as their clients did not read what was sent. */
+    droppedStreams: new Counter({
+      name: METRIC.droppedStreams,
+      help: 'Live streams ended because their clients did not read',
+      registers,
+    }),
     /**
      * The exposition that a scraper's `Accept` asks for: OpenMetrics 1.0 with exemplars where it names
      * `application/openmetrics-text`, else Prometheus' text format.

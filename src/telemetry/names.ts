@@ -20,6 +20,8 @@ export const METRIC = {
   jobHandlersLingering: 'millrace_job_handlers_lingering',
   leaseChanges: 'millrace_lease_changes_total',
   groupStops: 'millrace_group_stops_total',
+  openStreams: 'millrace_streams_open',
+  droppedStreams: 'millrace_streams_dropped_total',
 } as const;
 
 /** The instrumentation scope of every span of ours. */

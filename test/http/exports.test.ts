@@ -3,6 +3,7 @@ import { verifyBlobUrl } from '../../src/blobs/signing.ts';
 import { createStreams } from '../../src/http/draining.ts';
 import { follow, lastEventId, type ReadModelWatch } from '../../src/http/streams.ts';
 import type { ExportView } from '../../src/projections/exports.ts';
+import { openStream } from '../support/sse.ts';
 import { everyRoute, exportId } from './routes.ts';
 
 const running: ExportView = {
@@ -112,29 +113,6 @@ function readModel(first: ExportView | undefined) {
           open--;
         },
       };
-    },
-  };
-}
-
-/** A live stream over a real connection, event by event. */
-async function openStream(url: string, headers: Record<string, string>) {
-  const controller = new AbortController();
-  const response = await fetch(url, { headers, signal: controller.signal });
-  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
-  let buffered = '';
-  return {
-    response,
-    leave: () => controller.abort(),
-    /** The next event without its trailing blank line; undefined at the end. */
-    async next(): Promise<string | undefined> {
-      while (!buffered.includes('\n\n')) {
-        const chunk = await reader?.read();
-        if (!chunk || chunk.done) return undefined;
-        buffered += chunk.value;
-      }
-      const [event = '', ...rest] = buffered.split('\n\n');
-      buffered = rest.join('\n\n');
-      return event;
     },
   };
 }

@@ -64,6 +64,7 @@ describe('the OpenAPI document', () => {
       'get /v1/jobs/{id}',
       'get /v1/jobs/{id}/events',
       'get /v1/sessions/{id}',
+      'get /v1/webhooks/secret',
       'post /v1/accounts',
       'post /v1/exports',
       'post /v1/jobs',

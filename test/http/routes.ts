@@ -1,6 +1,8 @@
+import { webhookSecrets } from '../../src/access/signing.ts';
 import type { Done } from '../../src/commands/handle.ts';
 import { echoJob } from '../../src/consumers/echo.ts';
 import { exportJobType } from '../../src/domain/exports.ts';
+import { httpRequestsTo } from '../../src/domain/http-requests.ts';
 import { type AccountId, type ExportId, type JobId, type SessionId, streamId } from '../../src/domain/ids.ts';
 import { createJobTypes } from '../../src/domain/job-types.ts';
 import { accountRoutes } from '../../src/http/accounts.ts';
@@ -13,6 +15,7 @@ import { metaRoutes } from '../../src/http/meta.ts';
 import { sessionRoutes } from '../../src/http/sessions.ts';
 import { streamTicketRoutes } from '../../src/http/stream-tickets.ts';
 import { pollReadModel } from '../../src/http/streams.ts';
+import { webhookRoutes } from '../../src/http/webhooks.ts';
 import { edge, hmac, tokens } from './harness.ts';
 
 export const accountId: AccountId = streamId('acc', 3, 'a'.repeat(20));
@@ -52,7 +55,11 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     requestExport: async () => done({ id: exportId, version: 2, jobId, status: 'queued' as const }),
     findAccount: async () => undefined,
     openFor: async (_id: string, texts: readonly string[]) => [...texts],
-    jobTypes: createJobTypes([echoJob, exportJobType]),
+    jobTypes: createJobTypes([
+      echoJob,
+      exportJobType,
+      httpRequestsTo([{ protocol: 'https:', host: 'hooks.example.com', port: '443' }]),
+    ]),
     enqueueJob: async () => done({ id: jobId, version: 1, status: 'queued' as const }),
     enqueueInBatch: async () => done({ id: jobId, version: 1, status: 'queued' as const }),
     cancelJob: async () => done({ id: jobId, version: 2, status: 'cancelled' as const }),
@@ -61,6 +68,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     listJobs: async () => [],
     jobAsOf: async () => undefined,
     readHistory: async () => [],
+    followJob: async function* () {},
     findExport: async () => undefined,
     blobSecret: secret,
     secret,
@@ -83,6 +91,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
       streamTicketRoutes(deps),
       jobRoutes(deps),
       exportRoutes(deps),
+      webhookRoutes({ secretOf: webhookSecrets(hmac) }),
       blobRoutes(deps),
       metaRoutes(deps),
     ],

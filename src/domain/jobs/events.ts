@@ -48,6 +48,8 @@ export const JobEnqueued = Type.Object({
   slots: Type.Optional(KeyHash),
   /** Who is told when the job ends, by an `http.request`. */
   callbackUrl: Type.Optional(Type.String({ maxLength: 2048 })),
+  /** The tick that it is the run of. */
+  schedule: Type.Optional(Type.Object({ id: Type.String({ maxLength: 80 }), tick: Time })),
 });
 export const JobStarted = Type.Object({
   type: TypeName,

@@ -1,32 +1,33 @@
+import { Readable } from 'node:stream';
+import type { FastifyReply, FastifyRequest } from 'fastify';
 import { Type } from 'typebox';
+import type { SessionCheck } from '../../access/sessions.ts';
 import type { Hmac } from '../../access/signing.ts';
-import type { Caller } from '../../access/tokens.ts';
-import type { EventMeta, RawEvent } from '../../domain/event.ts';
+import type { RawEvent } from '../../domain/event.ts';
 import { type JobId, parseStreamId } from '../../domain/ids.ts';
-import { formatPosition } from '../../domain/position.ts';
 import { callerOf } from '../authentication.ts';
 import { uncachedList } from '../caching.ts';
+import { untilClosed } from '../consistency.ts';
 import { nextLink, readVersionCursor, writeVersionCursor } from '../cursors.ts';
+import type { Streams } from '../draining.ts';
 import { Problem } from '../problems.ts';
-import { Cursor, Id, IdParams, Limit, Strict, Time, Version } from '../schemas.ts';
+import { Cursor, IdParams, Limit, Strict } from '../schemas.ts';
+import { LastEventIdQuery, lastEventId, STREAM_HEADERS, TicketQuery, wantsStream } from '../streams.ts';
 import type { Routes } from '../types.ts';
+import { Event, metaOf, shownEvent } from './event.ts';
+import { type FollowJob, isFinal, liveEvents } from './live.ts';
 import { ownerOf } from './schemas.ts';
 
-const Event = Type.Object({
-  id: Id,
-  type: Type.String({ description: 'One of those in /asyncapi.json.' }),
-  version: Version,
-  position: Type.String(),
-  time: Time,
-  actor: Type.String({ description: 'Who did it: an account, or `system:<part>`.' }),
-  data: Type.Unknown({
-    description: 'As /asyncapi.json has it for the type; failures without their stacks.',
-  }),
-});
 const Events = Type.Object(
   { items: Type.Array(Event), nextCursor: Type.Optional(Cursor) },
   { description: 'A page of what happened to the job, the oldest first.' },
 );
+const Query = Strict({
+  limit: Type.Optional(Limit),
+  cursor: Type.Optional(Cursor),
+  ticket: TicketQuery,
+  lastEventId: LastEventIdQuery,
+});
 
 /** Events of a stream with a version above `after`, at most `limit`. */
 export type ReadHistory = (
@@ -34,29 +35,51 @@ export type ReadHistory = (
   range: { readonly after: number; readonly limit: number },
 ) => Promise<readonly RawEvent[]>;
 
-export type JobHistoryDeps = { readonly hmac: Hmac; readonly readHistory: ReadHistory };
+export type JobHistoryDeps = {
+  readonly hmac: Hmac;
+  readonly readHistory: ReadHistory;
+  readonly followJob: FollowJob;
+  readonly streams: Streams;
+  readonly checkSession: SessionCheck;
+};
 
-/** All that ever happened to a job: nothing of it is overwritten by what comes later. */
+/** All that ever happened to a job: nothing of it is overwritten by what comes later. As a list, or live. */
 export function jobHistoryRoutes(deps: JobHistoryDeps): Routes {
   return (app) => {
     app.get(
       '/v1/jobs/:id/events',
       {
         schema: {
-          summary: 'Read the history of a job',
+          summary: 'Read the history of a job, or follow it live',
+          description:
+            'A list, or, for who accepts `text/event-stream`, server-sent events: the whole history and then each new event, with its version as id, its type as event and the items of the list as data. It ends after the last event of a job that has ended. `resync`: the id to resume from was unknown, so it begins with the first event.',
           tags: ['Jobs'],
           operationId: 'readJobHistory',
           params: IdParams,
-          querystring: Strict({ limit: Type.Optional(Limit), cursor: Type.Optional(Cursor) }),
-          response: { 200: Events },
+          querystring: Query,
+          response: {
+            200: {
+              description: 'What happened to the job, the oldest first.',
+              content: {
+                'application/json': { schema: Events },
+                'text/event-stream': { schema: Type.String() },
+              },
+            },
+            204: Type.Null({ description: 'You have seen its final event.' }),
+          },
         },
-        config: { auth: 'account', reads: 'jobs' },
+        config: { auth: 'stream', reads: 'jobs' },
       },
       async (request, reply) => {
         const id: JobId | undefined = parseStreamId(request.params.id, 'job');
-        if (!id || !(await isTheirs(deps.readHistory, callerOf(request), id))) {
+        const owner = ownerOf(callerOf(request));
+        // A job is whose its first event is.
+        const [first] = id ? await deps.readHistory(id, { after: 0, limit: 1 }) : [];
+        if (!id || !first || (owner !== undefined && metaOf(first).owner !== owner)) {
           throw new Problem('not_found', 'There is no such job of yours.');
         }
+        reply.header('vary', 'accept');
+        if (wantsStream(request.headers.accept)) return live(deps, request, reply, id);
         const { cursor, limit = 50 } = request.query;
         const list = `events of ${id}`;
         const after = readVersionCursor(deps.hmac, list, cursor);
@@ -74,36 +97,36 @@ export function jobHistoryRoutes(deps: JobHistoryDeps): Routes {
   };
 }
 
-/** A job is whose its first event is. */
-async function isTheirs(readHistory: ReadHistory, caller: Caller, id: JobId): Promise<boolean> {
-  const [first] = await readHistory(id, { after: 0, limit: 1 });
-  const owner = ownerOf(caller);
-  return first !== undefined && (owner === undefined || metaOf(first).owner === owner);
-}
-
-function shownEvent(event: RawEvent) {
-  const { at, actor } = metaOf(event);
-  return {
-    id: event.id,
-    type: event.type,
-    version: event.version,
-    position: formatPosition(event),
-    time: at,
-    actor,
-    data: withoutStack(JSON.parse(event.data)),
-  };
-}
-
-/** Written by `encodeChange` alone. */
-function metaOf(event: RawEvent): EventMeta {
-  return JSON.parse(event.meta) as EventMeta;
-}
-
-/** A stack tells about our insides. */
-function withoutStack(data: unknown): unknown {
-  if (typeof data !== 'object' || data === null || !('error' in data)) return data;
-  const { error } = data;
-  if (typeof error !== 'object' || error === null || !('stack' in error)) return data;
-  const { stack: _stack, ...rest } = error;
-  return { ...data, error: rest };
+async function live(
+  deps: JobHistoryDeps,
+  request: FastifyRequest<{ Querystring: { lastEventId?: string } }>,
+  reply: FastifyReply,
+  id: JobId,
+) {
+  const caller = callerOf(request);
+  const known = lastEventId(request.headers['last-event-id'], request.query.lastEventId);
+  if (typeof known === 'number' && known > 0) {
+    const [last, next] = await deps.readHistory(id, { after: known - 1, limit: 2 });
+    if (last && !next && isFinal(last)) return reply.code(204).send(null);
+  }
+  if (request.method === 'HEAD') return reply.headers(STREAM_HEADERS).send('');
+  const signal = deps.streams.open(untilClosed(reply), caller.accountId);
+  const events = liveEvents({
+    known,
+    follow: (after, idleMs) =>
+      deps.followJob(id, {
+        after,
+        idleMs,
+        signal,
+        // It is waited for nowhere: the client, if it is there, comes back and reads what it missed.
+        onOverflow: () => {
+          deps.streams.dropped();
+          reply.raw.destroy();
+        },
+      }),
+    allowed: async () => (await deps.checkSession(caller)) !== 'ended',
+    onFailure: (err) => request.log.warn({ err, id }, 'live stream broke off'),
+  });
+  // As a stream of bytes, so that Fastify waits for slow readers and ends it when they leave.
+  return reply.headers(STREAM_HEADERS).send(Readable.from(events, { objectMode: false }));
 }

@@ -1,0 +1,158 @@
+import { randomBytes } from 'node:crypto';
+import { Redis } from 'ioredis';
+import { Type } from 'typebox';
+import { openParts } from '../../src/app/base.ts';
+import { roleDeps } from '../../src/app/consuming.ts';
+import { commandBasics, openWriteSide } from '../../src/app/write-side.ts';
+import type { CommandContext } from '../../src/commands/handle.ts';
+import { enqueueJob } from '../../src/commands/jobs/requests.ts';
+import { defineJob } from '../../src/consumers/define-job.ts';
+import { startWorkers } from '../../src/consumers/workers.ts';
+import type { JobId } from '../../src/domain/ids.ts';
+import { jobOf } from '../../src/domain/job-types.ts';
+import { LEDGER_GROUP } from '../../src/eventstore/checkpoints.ts';
+import { openDatabase } from '../../src/eventstore/postgres.ts';
+import type { OpenEventStore } from '../../src/eventstore/store.ts';
+import { plainJobs, projections } from '../../src/features.ts';
+import { migrateToLatest } from '../../src/projections/migrate.ts';
+import { groupOf } from '../../src/projections/projection.ts';
+import { startTracing } from '../../src/telemetry/start.ts';
+import { baseOf } from './base.ts';
+import type { Contestant, Payload, Prepared, Seen, Worker } from './contestant.ts';
+import { createDatabase, dropDatabase, redisUrl } from './places.ts';
+import { caughtUp, startProjecting } from './projecting.ts';
+
+const owner = `acc-00${'a'.repeat(20)}`;
+const PayloadSchema = Type.Object({ n: Type.Integer(), sentAt: Type.Number(), text: Type.String() });
+
+function noop(started: (payload: Payload, id: JobId) => void) {
+  return defineJob({
+    type: 'noop',
+    enqueuedBy: 'accounts',
+    queue: 'default',
+    maxAttempts: 3,
+    timeoutSeconds: 60,
+    retry: { baseMs: 500, capMs: 30_000 },
+    payload: PayloadSchema,
+    result: Type.Null(),
+    async run({ job }) {
+      started(job.payload, job.id);
+      return null;
+    },
+  });
+}
+
+/** The queue alone: projectors are stopped, so nothing leaves the log. */
+export const engine: Contestant = {
+  ...sides(),
+  name: 'Millrace, engine',
+  part: 1,
+  prepare: (place) => prepare(place),
+};
+
+/** All of it: every event goes to the ledger, and every job has its row in the read model. */
+export const whole: Contestant = {
+  ...sides(true),
+  name: 'Millrace, whole',
+  part: 1,
+  async prepare(place) {
+    const prepared = await prepare(place);
+    const projecting = await startProjecting(place);
+    return {
+      settle: projecting.settle,
+      async remove() {
+        await projecting.stop();
+        await prepared.remove();
+      },
+    };
+  },
+};
+
+async function prepare(place: string): Promise<Prepared> {
+  await createDatabase(place);
+  const { DATABASE_URL: url } = baseOf(place).config;
+  const db = openDatabase({ url, max: 1, applicationName: 'bench' });
+  await migrateToLatest(db).finally(() => db.destroy());
+  return {
+    async remove() {
+      await removeKeys(place);
+      await dropDatabase(place);
+    },
+  };
+}
+
+async function removeKeys(place: string): Promise<void> {
+  const redis = new Redis(redisUrl());
+  for await (const keys of redis.scanStream({ match: `${place}:*`, count: 5_000 })) {
+    if (Array.isArray(keys) && keys.length > 0) await redis.unlink(keys.map(String));
+  }
+  redis.disconnect();
+}
+
+function sides(withProjectors = false): Pick<Contestant, 'producer' | 'worker'> {
+  return {
+    async producer(place) {
+      trace();
+      const { commands } = await openWriteSide(baseOf(place), 'bench-producer');
+      const type = noop(() => {});
+      const add = async (payload: Payload) => {
+        const context: CommandContext = {
+          actor: owner,
+          owner,
+          correlation: randomBytes(16).toString('hex'),
+          durability: 'memory',
+        };
+        const result = await enqueueJob(commands, context, jobOf(type, payload));
+        if (result.kind !== 'done') throw new Error(result.kind);
+      };
+      // As POST /v1/jobs/batch does it: each job has a commit of its own, and those of a tick travel together.
+      return { add, addMany: (payloads) => Promise.all(payloads.map(add)) };
+    },
+    async worker(place) {
+      trace();
+      const parts = await openParts(baseOf(place), 'bench-worker');
+      const run: Worker['run'] = async (concurrency, seen) => {
+        const base = baseOf(place, concurrency);
+        const { job, store } = watched(parts.store, seen);
+        const running = await startWorkers({
+          ...roleDeps(base, { ...parts, store }, 'workers'),
+          ...commandBasics,
+          jobs: [...plainJobs, job],
+          concurrency,
+          drainMs: 5_000,
+          random: Math.random,
+        });
+        await running.ready();
+        return { stop: () => running.stop() };
+      };
+      if (!withProjectors) return { run };
+      const groups = [LEDGER_GROUP, groupOf(projections.jobs)];
+      return { run, unfinished: async () => ((await caughtUp(parts, groups)) ? 0 : 1) };
+    },
+  };
+}
+
+/** A job is done when the commit that completes it has been answered. */
+function watched(store: OpenEventStore, seen: Seen) {
+  const running = new Map<string, Payload>();
+  const job = noop((payload, id) => {
+    running.set(id, payload);
+    seen.started(payload);
+  });
+  const commit: OpenEventStore['commit'] = async (request) => {
+    const outcome = await store.commit(request);
+    if (outcome.kind !== 'committed') return outcome;
+    for (const { streamId, events } of request.appends) {
+      const payload = running.get(streamId);
+      if (!payload || events.at(-1)?.type !== 'JobCompleted') continue;
+      running.delete(streamId);
+      seen.done(payload);
+    }
+    return outcome;
+  };
+  return { job, store: { ...store, commit } };
+}
+
+function trace(): void {
+  startTracing({ serviceName: 'bench', role: 'bench', instanceId: 'bench', sampleRatio: 1 });
+}
