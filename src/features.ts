@@ -7,6 +7,7 @@ import { httpRequestsTo } from './domain/http-requests.ts';
 import { accountRoutes } from './http/accounts.ts';
 import { exportRoutes } from './http/exports.ts';
 import { jobRoutes } from './http/jobs/routes.ts';
+import { queueRoutes } from './http/queues.ts';
 import { sessionRoutes } from './http/sessions.ts';
 import { webhookRoutes } from './http/webhooks.ts';
 import { projection as accounts } from './projections/accounts.ts';
@@ -18,6 +19,7 @@ export const features = {
   accounts: { routes: accountRoutes, projection: accounts },
   sessions: { routes: sessionRoutes },
   jobs: { routes: jobRoutes, projection: jobs },
+  queues: { routes: queueRoutes },
   exports: { routes: exportRoutes, projection: exports, job: exportJob },
   webhooks: { routes: webhookRoutes, job: httpRequestJob },
 } as const;

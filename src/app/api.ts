@@ -6,6 +6,7 @@ import { createDiskStore } from '../blobs/disk.ts';
 import { registerAccount } from '../commands/accounts.ts';
 import { requestExport } from '../commands/exports.ts';
 import { cancelJob, enqueueJob, retryJob } from '../commands/jobs/requests.ts';
+import { pauseQueue, resumeQueue } from '../commands/queues.ts';
 import { endSession, login, refreshSession } from '../commands/sessions.ts';
 import { createJobTypes } from '../domain/job-types.ts';
 import { sessionFold } from '../domain/sessions.ts';
@@ -31,6 +32,7 @@ import { findJob, listJobs } from '../projections/jobs/queries.ts';
 import { groupOf } from '../projections/projection.ts';
 import { currentTraceparent } from '../telemetry/tracing.ts';
 import { type Base, type Role, readinessOf } from './base.ts';
+import { readQueues } from './queues.ts';
 import { openWriteSide } from './write-side.ts';
 
 /** The API: accepts requests once this resolves. Throws when its port can't be had or its servers can't be used. */
@@ -116,6 +118,12 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         checkSession,
       }),
       features.webhooks.routes({ secretOf: webhookSecrets(hmac) }),
+      features.queues.routes({
+        contextOf,
+        readQueues: (names) => readQueues(side, names),
+        pauseQueue: (...rest) => pauseQueue(commands, ...rest),
+        resumeQueue: (...rest) => resumeQueue(commands, ...rest),
+      }),
       streamTicketRoutes({ hmac }),
       blobRoutes({ blobs, secret: blobSecret }),
     ],

@@ -4,6 +4,7 @@ import { createPeople, masterKey } from '../access/people.ts';
 import { createHmacs } from '../access/signing.ts';
 import type { CommandDeps } from '../commands/handle.ts';
 import type { JobCommandDeps } from '../commands/jobs/requests.ts';
+import type { QueueCommandDeps } from '../commands/queues.ts';
 import type { SessionDeps } from '../commands/sessions.ts';
 import type { Config } from '../config.ts';
 import { publishHint } from '../consumers/hints.ts';
@@ -37,9 +38,12 @@ export async function openWriteSide(base: Base, name: string) {
     trusted: parts.store.fence.trusted,
     timeoutMs: config.DURABILITY_TIMEOUT_MS,
   });
-  const hint = (topic: 'timers' | 'cancels', text: string) =>
+  const hint = (topic: 'timers' | 'cancels' | 'queues', text: string) =>
     publishHint(parts.store.writer.redis, config.KEY_PREFIX, topic, text);
-  const commands: CommandDeps & SessionDeps & JobCommandDeps & { readonly people: typeof people } = {
+  const commands: CommandDeps &
+    SessionDeps &
+    JobCommandDeps &
+    QueueCommandDeps & { readonly people: typeof people } = {
     ...commandBasics,
     store: parts.store,
     hmac: (purpose, text) => hmac(purpose, text).toString('hex'),
@@ -53,6 +57,7 @@ export async function openWriteSide(base: Base, name: string) {
     hint: {
       timer: (partition, dueAt) => hint('timers', `${partition} ${dueAt}`),
       cancel: (jobId) => hint('cancels', jobId),
+      queue: (queue) => hint('queues', queue),
     },
   };
   return {

@@ -8,9 +8,10 @@ import type { Redis } from 'ioredis';
  * - `leases`: `<group> <partition>`; a lease was released
  * - `timers`: `<partition> <due, ms since 1970>`; a timer was set
  * - `cancels`: `<job id>`; a running job is to end
+ * - `queues`: `<queue>`; it was paused, or resumed
  * - `checkpoints`: `<group> <partition> <epoch> <seq>`; an ordered group's transaction was committed
  */
-export type HintTopic = 'members' | 'leases' | 'timers' | 'cancels' | 'checkpoints';
+export type HintTopic = 'members' | 'leases' | 'timers' | 'cancels' | 'queues' | 'checkpoints';
 
 export type Hints = {
   /** Never throws and is not waited for. */

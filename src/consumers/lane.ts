@@ -30,6 +30,10 @@ export type LaneDeps = {
   readonly slots: Slots;
   /** While Redis is too full for starts, none is made. */
   readonly refusesStarts: () => boolean;
+  /** While the queue is paused, none is made either; what runs goes on. */
+  readonly paused: () => boolean;
+  /** Resolves once the queue may go on, or with the signal. */
+  readonly untilResumed: (signal: AbortSignal) => Promise<void>;
   /** Whether this process can run such a job; what it can't is left pending. */
   readonly knows: (type: string) => boolean;
   /** Never rejects. @param giveSlotBack for a run that needs its slot no more; at its end it is given back all the same */
@@ -149,11 +153,15 @@ export function startLane(deps: LaneDeps): Running {
           await pause(FULL_PAUSE_MS, ending);
           continue;
         }
+        if (deps.paused()) {
+          await deps.untilResumed(ending);
+          continue;
+        }
         const job = await next();
         failures = 0;
         if (!job) continue;
         const release = await slots.acquire(ending);
-        if (release && !paused && lease.secure()) begin(job, release);
+        if (release && !paused && !deps.paused() && lease.secure()) begin(job, release);
         else {
           release?.();
           buffer.unshift(job);

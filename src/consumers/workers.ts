@@ -6,6 +6,7 @@ import type { SpawnChild } from './in-child.ts';
 import { type JobToRun, runJob } from './job-runner.ts';
 import { startLane } from './lane.ts';
 import type { Group } from './ownership.ts';
+import { type PausedQueues, watchQueues } from './queues.ts';
 import { type RoleDeps, type RunningRole, startRole } from './role.ts';
 import { shareByPartition } from './shared.ts';
 import { createSlots } from './slots.ts';
@@ -65,8 +66,11 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
   store.writer.redis.on('ready', onReady);
 
   let cancellations: Cancellations | undefined;
+  let pausedQueues: PausedQueues | undefined;
   const role = await startRole(deps, 'workers', (hints, member) => {
     cancellations = createCancellations(hints, logger);
+    const paused = watchQueues({ store, queues, hints, logger });
+    pausedQueues = paused;
     const runner = {
       ...deps,
       cancellations,
@@ -85,6 +89,8 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
             streams: workStreams(store.writer.redis, keysOf(lease.partition), queue, lease),
             waker: waker.value,
             refusesStarts: () => store.guard.refuses('start'),
+            paused: () => paused.has(queue),
+            untilResumed: (signal) => paused.untilResumed(queue, signal),
             knows: (type) => definitions.has(type),
             async run(job: JobToRun, drain, giveSlotBack) {
               const definition = definitions.get(job.type);
@@ -116,6 +122,7 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
     async stop() {
       await role.stop();
       cancellations?.close();
+      pausedQueues?.close();
       store.writer.redis.off('ready', onReady);
     },
   };

@@ -166,6 +166,8 @@ describe('A lane', () => {
       waker: { wait: () => new Promise((resolve) => setTimeout(resolve, 10)), close: () => {} },
       slots: createSlots(2),
       refusesStarts: () => false,
+      paused: () => false,
+      untilResumed: () => Promise.resolve(),
       knows: () => true,
       run(job) {
         begun.push(job.jobId);

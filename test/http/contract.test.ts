@@ -128,6 +128,22 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
   }
   for (const query of ['?limit=1', '?limit=0']) await ask('GET', `/v1/jobs${query}`, own, '/v1/jobs');
 
+  const { token: operator } = await installation.operator();
+  const reason = 'to see what is answered';
+  for (const who of [operator, token]) {
+    await ask('GET', '/v1/ops/queues', { token: who });
+    for (const name of ['webhooks', 'nowhere']) {
+      await ask('GET', `/v1/ops/queues/${name}`, { token: who }, '/v1/ops/queues/{name}');
+      for (const change of ['pause', 'resume']) {
+        const place = `/v1/ops/queues/{name}/${change}`;
+        const path = `/v1/ops/queues/${name}/${change}`;
+        await ask('POST', path, { token: who, body: { reason } }, place);
+        await ask('POST', `${path}?dryRun=true`, { token: who, body: { reason } }, place);
+        await ask('POST', path, { token: who, body: {} }, place);
+      }
+    }
+  }
+
   await ask('POST', '/v1/stream-tickets', { token, body: { path: `/v1/exports/${id}/progress` } });
   await ask('POST', '/v1/stream-tickets', { token, body: {} });
   for (const path of ['/livez', '/readyz', '/.well-known/jwks.json', '/openapi.json', '/asyncapi.json']) {

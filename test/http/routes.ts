@@ -12,6 +12,7 @@ import { createStreams } from '../../src/http/draining.ts';
 import { exportRoutes } from '../../src/http/exports.ts';
 import { jobRoutes } from '../../src/http/jobs/routes.ts';
 import { metaRoutes } from '../../src/http/meta.ts';
+import { queueRoutes } from '../../src/http/queues.ts';
 import { sessionRoutes } from '../../src/http/sessions.ts';
 import { streamTicketRoutes } from '../../src/http/stream-tickets.ts';
 import { pollReadModel } from '../../src/http/streams.ts';
@@ -28,6 +29,7 @@ type Overrides = Partial<
     Parameters<typeof sessionRoutes>[0] &
     Parameters<typeof jobRoutes>[0] &
     Parameters<typeof exportRoutes>[0] &
+    Parameters<typeof queueRoutes>[0] &
     Parameters<typeof metaRoutes>[0] &
     Parameters<typeof blobRoutes>[0]
 > & { server?: Parameters<typeof edge>[0] };
@@ -70,6 +72,9 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     readHistory: async () => [],
     followJob: async function* () {},
     findExport: async () => undefined,
+    readQueues: async () => [],
+    pauseQueue: async () => done({ id: 'default' as const, version: 1, paused: true }),
+    resumeQueue: async () => done({ id: 'default' as const, version: 2, paused: false }),
     blobSecret: secret,
     secret,
     blobs: {
@@ -92,6 +97,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
       jobRoutes(deps),
       exportRoutes(deps),
       webhookRoutes({ secretOf: webhookSecrets(hmac) }),
+      queueRoutes(deps),
       blobRoutes(deps),
       metaRoutes(deps),
     ],
