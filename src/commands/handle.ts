@@ -194,7 +194,8 @@ function commitRequest<B>(
 /** What a commit needs of a change: events as JSON texts with their metadata, and the state after them. */
 export function encodeChange(
   deps: Pick<CommandDeps, 'randomText'>,
-  context: Pick<CommandContext, 'actor' | 'owner' | 'correlation' | 'traceparent' | 'reason'>,
+  context: Pick<CommandContext, 'actor' | 'owner' | 'correlation' | 'traceparent' | 'reason'> &
+    Pick<EventMeta, 'causation' | 'reaction'>,
   change: StreamChange,
   claim?: EventMeta['claim'],
 ): AppendToStream {
@@ -209,6 +210,8 @@ export function encodeChange(
         schema: codec.check(event.type, event.data),
         ...foldMeta(context, change.at),
         actor: context.actor,
+        ...(context.causation ? { causation: context.causation } : {}),
+        ...(context.reaction ? { reaction: context.reaction } : {}),
         ...(context.traceparent ? { traceparent: context.traceparent } : {}),
         ...(context.reason ? { reason: context.reason } : {}),
         // Key and answer travel in the commit's first event, so that a lost Redis gets its claims back.

@@ -18,7 +18,7 @@ export type EncodedCommit = {
  * of another partition, a stream twice, an append without events, a fingerprint with spaces.
  */
 export function encodeCommit(names: PartitionKeys, request: CommitRequest): EncodedCommit {
-  const { lease, claim, appends, work, timers, cancelledTimers, finished } = request;
+  const { lease, cursor, claim, appends, work, timers, cancelledTimers, finished } = request;
   const keys: string[] = [];
   const args: (string | number)[] = [0, 0, ''];
   let shape = '';
@@ -26,6 +26,11 @@ export function encodeCommit(names: PartitionKeys, request: CommitRequest): Enco
     shape += 'l';
     keys.push(names.lease(lease.group));
     args.push(lease.token);
+  }
+  if (cursor) {
+    shape += 'u';
+    keys.push(names.cursor(cursor.reactor));
+    args.push(cursor.from, cursor.to);
   }
   if (claim) {
     if (claim.fingerprint === '' || claim.fingerprint.includes(' ')) {

@@ -7,15 +7,16 @@
 -- the header, before anything runs, whether the call may start while memory is short.
 --
 -- KEYS  1 meta, 2 log, 3 the caller's last call, then for each commit in order:
---         lease (with a lease), claim (with a claim), state of each append, stream of each work entry,
+--         lease (with a lease), cursor (with a cursor), claim (with a claim), state of each append, stream of each work entry,
 --         timers and timers:work (only with timers), the same (only with timers taken away), stream of each
 --         finished entry
 -- ARGV  1 store id, 2 epoch, 3 run id of the server that this connection speaks to,
 --       4 number of this call, 5 how long it is remembered, in ms, 6 number of commits, then for each commit:
 --         number of its KEYS, number of its ARGV after these two
---         shape: letters for the parts it has: l lease, c claim, w work, t timers, x timers taken away,
+--         shape: letters for the parts it has: l lease, u cursor, c claim, w work, t timers, x timers taken away,
 --         f finished
 --         l: lease token
+--         u: where a reactor's cursor must be ('': nowhere yet), where it is to be
 --         c: fingerprint (no spaces), answer, retention in ms
 --         number of appends; each: stream id, expected version ('-': minted), seq up to which absence was
 --           proven ('-': was not), version after, '<fold> <state JSON>', number of events;
@@ -30,7 +31,7 @@
 --   1, '<epoch> <seq> <answer>'                                    replayed: claimed before, same fingerprint
 --   2, 0                                                           claim reused with another fingerprint
 --   3, index of the append, from 0                                 conflict
---   4, 0                                                           lease lost
+--   4, 0                                                           lease lost, or the cursor is elsewhere
 -- Errors, nothing done: FENCED (store id, epoch or run id differ), STALE (a later call was here), OOM, NOSCRIPT.
 
 local call, find, match, sub = redis.call, string.find, string.match, string.sub
@@ -66,6 +67,13 @@ for _ = 1, ARGV[6] do
   if not plain and find(shape, 'l', 1, true) then
     if call('HGET', KEYS[k], 'token') ~= ARGV[a] then code = 4 end
     k, a = k + 1, a + 1
+  end
+
+  local cursor_key, cursor_to
+  if not plain and find(shape, 'u', 1, true) then
+    cursor_key, cursor_to = KEYS[k], ARGV[a + 1]
+    if (call('GET', cursor_key) or '') ~= ARGV[a] then code = 4 end
+    k, a = k + 1, a + 2
   end
 
   local claim_key, claim_a
@@ -170,6 +178,7 @@ for _ = 1, ARGV[6] do
           k, a = k + 1, a + 1
         end
       end
+      if cursor_key then call('SET', cursor_key, cursor_to) end
       if claim_key then
         call('SET', claim_key, ARGV[claim_a] .. ' ' .. epoch .. ' ' .. text .. ' ' .. ARGV[claim_a + 1],
           'PX', ARGV[claim_a + 2])

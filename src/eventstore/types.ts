@@ -42,6 +42,16 @@ export type CommitRequest = {
   readonly partition: number;
   /** Set when the caller acts for a consumer group: a stale token is refused. */
   readonly lease?: { readonly group: string; readonly token: number };
+  /**
+   * How far a reactor has reacted, moved together with what it does. Not where it is said to be: `lease_lost`.
+   */
+  readonly cursor?: {
+    /** Stored in its key: a name for life. */
+    readonly reactor: string;
+    /** As the last move left it; '': there was none. */
+    readonly from: string;
+    readonly to: string;
+  };
   readonly claim?: {
     /** HMAC (hex or letters and digits) of caller, route and key; random for a command without a key. */
     readonly key: string;
@@ -76,6 +86,7 @@ export type CommitOutcome =
   | { readonly kind: 'claim_reused' }
   /** A stream has moved on, or its state must be loaded again. Load and decide once more. */
   | { readonly kind: 'conflict'; readonly streamId: StreamId }
+  /** The token is stale, or the cursor was moved by another: whoever asks has been followed by another owner. */
   | { readonly kind: 'lease_lost' };
 
 /** What the commit that made a claim wrote down. `position` names its last event. */

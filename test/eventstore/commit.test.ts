@@ -303,3 +303,29 @@ test('every outcome is measured, errors by their name', async () => {
   await store.commit({ partition: 0, appends: [append(newStream(0))], memory: 'completion' });
   expect(seen).toEqual(['MemoryGuardError', 'committed']);
 });
+
+test("a reactor's cursor moves with what it does, and never from where it is not", async () => {
+  const store = await fresh();
+  const lease = { group: 'notifier', token: 7 };
+  await store.writer.redis.hset(keysOf(store).lease('notifier'), 'token', '7');
+  const moving = (from: string, to: string, token = 7) => ({
+    partition: 0,
+    lease: { ...lease, token },
+    cursor: { reactor: 'notifier', from, to },
+  });
+  const cursor = () => store.reader.redis.get(keysOf(store).cursor('notifier'));
+
+  const first = await store.commit({ ...moving('', '1 1 a'), appends: [append(newStream(0))] });
+  expect(first.kind).toBe('committed');
+  expect(await cursor()).toBe('1 1 a');
+  // Without events, too.
+  expect((await store.commit({ ...moving('1 1 a', '1 9 b'), appends: [] })).kind).toBe('committed');
+  expect(await cursor()).toBe('1 9 b');
+
+  for (const stale of [moving('1 1 a', '1 10 c'), moving('', '1 10 c'), moving('1 9 b', '1 10 c', 6)]) {
+    const outcome = await store.commit({ ...stale, appends: [append(newStream(0))] });
+    expect(outcome.kind).toBe('lease_lost');
+  }
+  expect(await cursor()).toBe('1 9 b');
+  expect(await log(store)).toHaveLength(1);
+});
