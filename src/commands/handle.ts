@@ -1,4 +1,4 @@
-import type { Refusal } from '../domain/decision.ts';
+import type { Fold, Refusal } from '../domain/decision.ts';
 import type { EventMeta, FoldMeta } from '../domain/event.ts';
 import { codec, type DomainEvent } from '../domain/events.ts';
 import type { EventId, JobId, StreamId } from '../domain/ids.ts';
@@ -79,7 +79,7 @@ export type StreamChange = {
   /** When it was decided, RFC 3339. */
   readonly at: string;
   readonly events: readonly DomainEvent[];
-  readonly state: { readonly value: unknown; readonly fold: number };
+  readonly state: { readonly value: unknown; readonly fold: number; readonly text: () => string };
 };
 
 /** What a command decided: nothing to refuse, so this is to be committed. */
@@ -218,7 +218,7 @@ export function encodeChange(
         ...(claim && index === 0 ? { claim } : {}),
       } satisfies EventMeta),
     })),
-    state: { json: JSON.stringify(change.state.value), fold: change.state.fold },
+    state: { json: change.state.text(), fold: change.state.fold },
   };
 }
 
@@ -236,7 +236,7 @@ export function changeOf<S, E extends DomainEvent>(
     readonly version: number;
     readonly expected: Expected;
   },
-  fold: { readonly fold: number; readonly evolve: (state: S, event: E & FoldMeta) => S },
+  fold: Pick<Fold<S, E & FoldMeta>, 'fold' | 'evolve' | 'kept'>,
   events: readonly E[],
 ): StreamChange {
   const meta = foldMeta(context, at);
@@ -247,6 +247,6 @@ export function changeOf<S, E extends DomainEvent>(
     version: loaded.version + events.length,
     at,
     events,
-    state: { value, fold: fold.fold },
+    state: { value, fold: fold.fold, text: () => fold.kept?.write(value) ?? JSON.stringify(value) },
   };
 }

@@ -2,6 +2,7 @@ import type { Static } from 'typebox';
 import type { Fold } from '../decision.ts';
 import type { FoldMeta } from '../event.ts';
 import type { JobEnqueued, JobEvent } from './events.ts';
+import { readJob, writeJob } from './kept.ts';
 
 /** What was asked for, by whom, and in the course of what. */
 export type JobSpec = Static<typeof JobEnqueued> & {
@@ -41,8 +42,9 @@ export type Job =
   | { readonly phase: 'succeeded'; readonly attempts: number; readonly owner?: string };
 
 export const jobFold: Fold<Job, JobEvent & FoldMeta> = {
-  fold: 4,
+  fold: 5,
   initial: { phase: 'none' },
+  kept: { write: writeJob, read: readJob },
   evolve(state, event) {
     if (event.type === 'JobEnqueued') return enqueued(event);
     if (!('spec' in state)) return state;
