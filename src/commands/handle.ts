@@ -8,6 +8,7 @@ import {
   type CommitRequest,
   type EventStore,
   type Expected,
+  type FreedLane,
   StoreUnavailableError,
   type Work,
 } from '../eventstore/types.ts';
@@ -88,6 +89,7 @@ export type Plan<B> = {
   readonly work?: readonly Work[];
   readonly timers?: readonly Work[];
   readonly cancelledTimers?: readonly JobId[];
+  readonly freed?: readonly FreedLane[];
   readonly body: B;
 };
 
@@ -188,6 +190,7 @@ function commitRequest<B>(
     ...(plan.work ? { work: plan.work.map(traced) } : {}),
     ...(plan.timers ? { timers: plan.timers.map(traced) } : {}),
     ...(plan.cancelledTimers ? { cancelledTimers: plan.cancelledTimers } : {}),
+    ...(plan.freed ? { freed: plan.freed } : {}),
   };
 }
 

@@ -123,7 +123,7 @@ export function startLane(deps: LaneDeps): Running {
       if (deps.knows(job.type)) buffer.push(job);
       else logger.error({ jobId: job.jobId, jobType: job.type }, 'a job is left to code that knows its type');
     }
-    return taken.jobs.length > 0 || taken.malformed.length > 0;
+    return taken.jobs.length > 0 || taken.malformed.length > 0 || taken.parked > 0;
   }
 
   function begin(job: JobToRun, release: () => void): void {

@@ -37,6 +37,18 @@ export type Work = {
   readonly lane?: string;
 };
 
+/** A lane that is free again, if it was this job that held it: the oldest that is parked behind it holds it next. */
+export type FreedLane = {
+  readonly queue: string;
+  readonly lane: string;
+  readonly jobId: JobId;
+  /**
+   * Only where the job holds it by the work entry of this time. For who has no event to say that the job has ended,
+   * and so no version that is checked: it may have been enqueued anew, and hold the lane by another entry, since.
+   */
+  readonly dueAt?: number;
+};
+
 /** Everything that one atomic commit does, in one partition. All or nothing. */
 export type CommitRequest = {
   readonly partition: number;
@@ -63,6 +75,8 @@ export type CommitRequest = {
   /** May be empty: then the commit only writes its claim. */
   readonly appends: readonly AppendToStream[];
   readonly work?: readonly Work[];
+  /** Lanes whose holders end with this commit. */
+  readonly freed?: readonly FreedLane[];
   /** Work that becomes due later. */
   readonly timers?: readonly Work[];
   /** Jobs whose timers are taken away; a job without one is passed over. */

@@ -67,8 +67,8 @@ test('committed: several streams of a partition in one commit, with work and a t
   expect((await redis.xrange(keys.work('default', 'high'), '-', '+')).map(([, fields]) => fields)).toEqual([
     ['j', job, 't', 'export', 'at', '5', 'tp', '00-a-b-01'],
   ]);
-  expect(await redis.zrange(keys.timers, '0', '-1', 'WITHSCORES')).toEqual([job, '77']);
-  expect(await redis.hgetall(keys.timerWork)).toEqual({ [job]: 'default high export 77 ' });
+  expect(await redis.zrange(keys.timers, '0', '-1', 'WITHSCORES')).toEqual([`00000000000004 ${job}`, '77']);
+  expect(await redis.hgetall(keys.timerWork)).toEqual({ [job]: '00000000000004 default high export 77 - ' });
 });
 
 test('committed: a timer is taken away in the same commit, and a job without one passed over', async () => {
@@ -85,11 +85,11 @@ test('committed: a timer is taken away in the same commit, and a job without one
     cancelledTimers,
   });
   expect(kind).toBe('committed');
-  expect(await store.reader.redis.zrange(keys.timers, '0', '-1')).toEqual([other]);
+  expect(await store.reader.redis.zrange(keys.timers, '0', '-1')).toEqual([`00000000000002 ${other}`]);
   expect(await store.reader.redis.hkeys(keys.timerWork)).toEqual([other]);
   const refused = { partition: 0, appends: [append(job, atVersion(1))], cancelledTimers: [other] };
   expect((await store.commit(refused)).kind).toBe('conflict');
-  expect(await store.reader.redis.zrange(keys.timers, '0', '-1')).toEqual([other]);
+  expect(await store.reader.redis.zrange(keys.timers, '0', '-1')).toEqual([`00000000000002 ${other}`]);
 });
 
 test('a claim is found by its key, with the answer and the position of its commit', async () => {
