@@ -95,6 +95,19 @@ const Variables = Type.Object({
     maximum: 1000,
     description: 'Jobs that one worker process runs side by side',
   }),
+  WORKER_CHILDREN: Type.Integer({
+    default: 1,
+    minimum: 1,
+    maximum: 100,
+    description:
+      'Processes that one worker may have besides, each for a job of which a run ended without a word',
+  }),
+  WORKER_CHILD_MEMORY_MB: Type.Integer({
+    default: 512,
+    minimum: 64,
+    maximum: 1_048_576,
+    description: 'Heap of each of these, in MiB',
+  }),
   HTTP_REQUEST_ALLOW: Type.String({
     default: '',
     description:

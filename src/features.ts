@@ -24,7 +24,7 @@ export const features = {
   webhooks: { routes: webhookRoutes, job: httpRequestJob },
 } as const;
 
-/** Jobs that need nothing but their payload. One that needs more is made in `app/workers.ts`. */
+/** Jobs that need nothing but their payload. One that needs more is made in `app/jobs.ts`. */
 export const plainJobs = [echoJob] as const;
 
 /** Types of jobs that this code knows: what requests are checked against. */
