@@ -1,5 +1,6 @@
 // Jobs with a handler that does nothing, against BullMQ on the same Redis, and pg-boss and graphile-worker on the
 // same Postgres: one producer process, one worker process.
+import { randomBytes } from 'node:crypto';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -46,7 +47,7 @@ conclude();
 redis.disconnect();
 
 async function runContestant(contestant: Contestant, round: number): Promise<void> {
-  const place = `bench${Date.now().toString(36)}${round}`;
+  const place = `b${randomBytes(2).toString('hex')}`;
   const own = new Map<string, number>();
   figures.set(contestant.name, [...(figures.get(contestant.name) ?? []), own]);
   const prepared = await contestant.prepare(place);

@@ -38,7 +38,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     CREATE INDEX jobs_v2_owner ON jobs_v2 (owner, created_at DESC, id DESC);
     -- No index names the status, in its condition neither: it changes with each step of a job, and an update that
     -- changes what an index names writes into all of them. Of a job without a key and a timer these two see nothing.
-    CREATE INDEX jobs_v2_lanes ON jobs_v2 (lane, in_lane) WHERE in_lane IS NOT NULL;
+    CREATE INDEX jobs_v2_lanes ON jobs_v2 (in_lane, lane) WHERE in_lane IS NOT NULL;
     CREATE INDEX jobs_v2_timers ON jobs_v2 (queue, due_at) WHERE on_timer;
   `.execute(db);
 }

@@ -95,11 +95,18 @@ const Variables = Type.Object({
     maximum: 1000,
     description: 'Jobs that one worker process runs side by side',
   }),
-  SCHEDULE_SHORTEST_PAUSE_SECONDS: Type.Integer({
-    default: 60,
+  WORKER_CHILDREN: Type.Integer({
+    default: 1,
     minimum: 1,
-    maximum: 86_400,
-    description: 'Schedules that fire more often are refused',
+    maximum: 100,
+    description:
+      'Processes that one worker may have besides, each for a job of which a run ended without a word',
+  }),
+  WORKER_CHILD_MEMORY_MB: Type.Integer({
+    default: 512,
+    minimum: 64,
+    maximum: 1_048_576,
+    description: 'Heap of each of these, in MiB',
   }),
   HTTP_REQUEST_ALLOW: Type.String({
     default: '',

@@ -7,25 +7,24 @@ import { httpRequestsTo } from './domain/http-requests.ts';
 import { accountRoutes } from './http/accounts.ts';
 import { exportRoutes } from './http/exports.ts';
 import { jobRoutes } from './http/jobs/routes.ts';
-import { scheduleRoutes } from './http/schedules.ts';
+import { queueRoutes } from './http/queues.ts';
 import { sessionRoutes } from './http/sessions.ts';
 import { webhookRoutes } from './http/webhooks.ts';
 import { projection as accounts } from './projections/accounts.ts';
 import { projection as exports } from './projections/exports.ts';
 import { projection as jobs } from './projections/jobs/table.ts';
-import { projection as schedules } from './projections/schedules.ts';
 
 /** Table of contents: what each feature adds to each role. */
 export const features = {
   accounts: { routes: accountRoutes, projection: accounts },
   sessions: { routes: sessionRoutes },
   jobs: { routes: jobRoutes, projection: jobs },
+  queues: { routes: queueRoutes },
   exports: { routes: exportRoutes, projection: exports, job: exportJob },
-  schedules: { routes: scheduleRoutes, projection: schedules },
   webhooks: { routes: webhookRoutes, job: httpRequestJob },
 } as const;
 
-/** Jobs that need nothing but their payload. One that needs more is made in `app/workers.ts`. */
+/** Jobs that need nothing but their payload. One that needs more is made in `app/jobs.ts`. */
 export const plainJobs = [echoJob] as const;
 
 /** Types of jobs that this code knows: what requests are checked against. */
@@ -37,4 +36,4 @@ export const configuredJobTypes = (settings: { readonly HTTP_REQUEST_ALLOW: read
 ];
 
 /** Read models that this code writes and reads. */
-export const projections = { accounts, jobs, exports, schedules } as const;
+export const projections = { accounts, jobs, exports } as const;

@@ -6,7 +6,7 @@ import { createDiskStore } from '../blobs/disk.ts';
 import { registerAccount } from '../commands/accounts.ts';
 import { requestExport } from '../commands/exports.ts';
 import { cancelJob, enqueueJob, retryJob } from '../commands/jobs/requests.ts';
-import { createSchedule, deleteSchedule } from '../commands/schedules.ts';
+import { pauseQueue, resumeQueue } from '../commands/queues.ts';
 import { endSession, login, refreshSession } from '../commands/sessions.ts';
 import { createJobTypes } from '../domain/job-types.ts';
 import { sessionFold } from '../domain/sessions.ts';
@@ -30,9 +30,9 @@ import { findExport } from '../projections/exports.ts';
 import { jobAsOf } from '../projections/jobs/as-of.ts';
 import { findJob, listJobs } from '../projections/jobs/queries.ts';
 import { groupOf } from '../projections/projection.ts';
-import { findSchedule, listSchedules } from '../projections/schedules.ts';
 import { currentTraceparent } from '../telemetry/tracing.ts';
 import { type Base, type Role, readinessOf } from './base.ts';
+import { readQueues } from './queues.ts';
 import { openWriteSide } from './write-side.ts';
 
 /** The API: accepts requests once this resolves. Throws when its port can't be had or its servers can't be used. */
@@ -51,7 +51,6 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
   const blobs = createDiskStore(config.BLOB_DIR);
   const blobSecret = hmac('blob urls', '');
   const tokenKeys = readTokenKeys(config.TOKEN_KEYS);
-  const types = createJobTypes([...jobTypes, ...configuredJobTypes(config)]);
   const ready = () => readinessOf(side);
 
   const server = createServer({
@@ -89,7 +88,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
       features.jobs.routes({
         hmac,
         contextOf,
-        jobTypes: types,
+        jobTypes: createJobTypes([...jobTypes, ...configuredJobTypes(config)]),
         enqueueJob: (...rest) => enqueueJob(commands, ...rest),
         // A batch is one span, that of its request, and not a thousand.
         enqueueInBatch: (...rest) =>
@@ -118,17 +117,13 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         streams,
         checkSession,
       }),
-      features.schedules.routes({
-        hmac,
-        contextOf,
-        jobTypes: types,
-        shortestPauseSeconds: config.SCHEDULE_SHORTEST_PAUSE_SECONDS,
-        createSchedule: (...rest) => createSchedule(commands, ...rest),
-        deleteSchedule: (...rest) => deleteSchedule(commands, ...rest),
-        findSchedule: (id, owner) => findSchedule(db, id, owner),
-        listSchedules: (listing) => listSchedules(db, listing),
-      }),
       features.webhooks.routes({ secretOf: webhookSecrets(hmac) }),
+      features.queues.routes({
+        contextOf,
+        readQueues: (names) => readQueues(side, names),
+        pauseQueue: (...rest) => pauseQueue(commands, ...rest),
+        resumeQueue: (...rest) => resumeQueue(commands, ...rest),
+      }),
       streamTicketRoutes({ hmac }),
       blobRoutes({ blobs, secret: blobSecret }),
     ],

@@ -26,13 +26,12 @@ export async function startProjectorRole(base: Base): Promise<Role> {
   });
   const reading = <R extends AnyRow>(projection: AnyProjection<R>) =>
     createProjectionGroup({ db, projection, codec, observe: observeProjection(projection, metrics) });
-  const { accounts, jobs, exports, schedules } = projections;
+  const { accounts, jobs, exports } = projections;
   const groups = [
     createLedger(pool, db, { observe: observeLedger }),
     reading(accounts),
     reading(jobs),
     reading(exports),
-    reading(schedules),
   ];
   const running = await startProjectors({ ...roleDeps(base, parts, 'projectors'), groups, trim: TRIM });
   return roleOf('projectors', running, { db, store }, async () => {

@@ -1,4 +1,4 @@
-import type { Refusal } from '../domain/decision.ts';
+import type { Fold, Refusal } from '../domain/decision.ts';
 import type { EventMeta, FoldMeta } from '../domain/event.ts';
 import { codec, type DomainEvent } from '../domain/events.ts';
 import type { EventId, JobId, StreamId } from '../domain/ids.ts';
@@ -8,7 +8,7 @@ import {
   type CommitRequest,
   type EventStore,
   type Expected,
-  type NextTick,
+  type FreedLane,
   StoreUnavailableError,
   type Work,
 } from '../eventstore/types.ts';
@@ -80,16 +80,16 @@ export type StreamChange = {
   /** When it was decided, RFC 3339. */
   readonly at: string;
   readonly events: readonly DomainEvent[];
-  readonly state: { readonly value: unknown; readonly fold: number };
+  readonly state: { readonly value: unknown; readonly fold: number; readonly text: () => string };
 };
 
 /** What a command decided: nothing to refuse, so this is to be committed. */
 export type Plan<B> = {
   readonly changes: readonly StreamChange[];
-  readonly ticks?: readonly NextTick[];
   readonly work?: readonly Work[];
   readonly timers?: readonly Work[];
   readonly cancelledTimers?: readonly JobId[];
+  readonly freed?: readonly FreedLane[];
   readonly body: B;
 };
 
@@ -187,17 +187,18 @@ function commitRequest<B>(
       .filter((change) => change.events.length > 0)
       .map((change, index) => encodeChange(deps, context, change, index === 0 ? claim : undefined)),
     ...(claim ? { claim: { ...claim, retentionMs: deps.idempotencyRetentionMs } } : {}),
-    ...(plan.ticks ? { ticks: plan.ticks } : {}),
     ...(plan.work ? { work: plan.work.map(traced) } : {}),
     ...(plan.timers ? { timers: plan.timers.map(traced) } : {}),
     ...(plan.cancelledTimers ? { cancelledTimers: plan.cancelledTimers } : {}),
+    ...(plan.freed ? { freed: plan.freed } : {}),
   };
 }
 
 /** What a commit needs of a change: events as JSON texts with their metadata, and the state after them. */
 export function encodeChange(
   deps: Pick<CommandDeps, 'randomText'>,
-  context: Pick<CommandContext, 'actor' | 'owner' | 'correlation' | 'traceparent' | 'reason'>,
+  context: Pick<CommandContext, 'actor' | 'owner' | 'correlation' | 'traceparent' | 'reason'> &
+    Pick<EventMeta, 'causation' | 'reaction'>,
   change: StreamChange,
   claim?: EventMeta['claim'],
 ): AppendToStream {
@@ -212,13 +213,15 @@ export function encodeChange(
         schema: codec.check(event.type, event.data),
         ...foldMeta(context, change.at),
         actor: context.actor,
+        ...(context.causation ? { causation: context.causation } : {}),
+        ...(context.reaction ? { reaction: context.reaction } : {}),
         ...(context.traceparent ? { traceparent: context.traceparent } : {}),
         ...(context.reason ? { reason: context.reason } : {}),
         // Key and answer travel in the commit's first event, so that a lost Redis gets its claims back.
         ...(claim && index === 0 ? { claim } : {}),
       } satisfies EventMeta),
     })),
-    state: { json: JSON.stringify(change.state.value), fold: change.state.fold },
+    state: { json: change.state.text(), fold: change.state.fold },
   };
 }
 
@@ -236,7 +239,7 @@ export function changeOf<S, E extends DomainEvent>(
     readonly version: number;
     readonly expected: Expected;
   },
-  fold: { readonly fold: number; readonly evolve: (state: S, event: E & FoldMeta) => S },
+  fold: Pick<Fold<S, E & FoldMeta>, 'fold' | 'evolve' | 'kept'>,
   events: readonly E[],
 ): StreamChange {
   const meta = foldMeta(context, at);
@@ -247,6 +250,6 @@ export function changeOf<S, E extends DomainEvent>(
     version: loaded.version + events.length,
     at,
     events,
-    state: { value, fold: fold.fold },
+    state: { value, fold: fold.fold, text: () => fold.kept?.write(value) ?? JSON.stringify(value) },
   };
 }

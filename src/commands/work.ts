@@ -9,9 +9,10 @@ export function workOf(
   traceparent?: string,
 ): { work?: readonly Work[]; timers?: readonly Work[] } {
   if (!('spec' in state)) return {};
-  const { queue, priority, type } = state.spec;
+  const { queue, priority, type, lane } = state.spec;
   const { dueAt } = state;
-  const work = [{ queue, priority, jobId, type, dueAt, ...(traceparent ? { traceparent } : {}) }];
+  const keyed = lane === undefined ? {} : { lane };
+  const work = [{ queue, priority, jobId, type, dueAt, ...keyed, ...(traceparent ? { traceparent } : {}) }];
   if (state.phase === 'queued') return { work };
   if (state.phase === 'scheduled' || state.phase === 'retrying') return { timers: work };
   return {};

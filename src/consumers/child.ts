@@ -26,7 +26,7 @@ export function serveRun(
     readonly beforeExit?: () => Promise<void>;
   },
 ): void {
-  if (!process.send) throw new Error('a worker starts this process, with a channel to itself');
+  if (!process.connected) throw new Error('a worker starts this process, with a channel to itself');
   dieWithParent();
   dieFirstWhenMemoryIsShort();
   const logger = createLogger({

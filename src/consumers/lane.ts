@@ -30,6 +30,10 @@ export type LaneDeps = {
   readonly slots: Slots;
   /** While Redis is too full for starts, none is made. */
   readonly refusesStarts: () => boolean;
+  /** While the queue is paused, none is made either; what runs goes on. */
+  readonly paused: () => boolean;
+  /** Resolves once the queue may go on, or with the signal. */
+  readonly untilResumed: (signal: AbortSignal) => Promise<void>;
   /** Whether this process can run such a job; what it can't is left pending. */
   readonly knows: (type: string) => boolean;
   /** Never rejects. @param giveSlotBack for a run that needs its slot no more; at its end it is given back all the same */
@@ -119,7 +123,7 @@ export function startLane(deps: LaneDeps): Running {
       if (deps.knows(job.type)) buffer.push(job);
       else logger.error({ jobId: job.jobId, jobType: job.type }, 'a job is left to code that knows its type');
     }
-    return taken.jobs.length > 0 || taken.malformed.length > 0;
+    return taken.jobs.length > 0 || taken.malformed.length > 0 || taken.parked > 0;
   }
 
   function begin(job: JobToRun, release: () => void): void {
@@ -149,11 +153,15 @@ export function startLane(deps: LaneDeps): Running {
           await pause(FULL_PAUSE_MS, ending);
           continue;
         }
+        if (deps.paused()) {
+          await deps.untilResumed(ending);
+          continue;
+        }
         const job = await next();
         failures = 0;
         if (!job) continue;
         const release = await slots.acquire(ending);
-        if (release && !paused && lease.secure()) begin(job, release);
+        if (release && !paused && !deps.paused() && lease.secure()) begin(job, release);
         else {
           release?.();
           buffer.unshift(job);

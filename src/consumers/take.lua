@@ -1,52 +1,92 @@
 #!lua
 -- Takes work from the streams of one queue in one partition, under the lease. Never blocks.
 -- KEYS[1]   lease:<group>
--- KEYS[2…]  work streams, in the order in which they are to be emptied
+-- KEYS[2]   blocked:<queue>: lane → '<job id> <due>' of the entry by which the job holds it
+-- KEYS[3]   parked:<queue>: a lane's own list has the lane behind it, and lies in the same slot
+-- KEYS[4…]  work streams, in the order in which they are to be emptied
 -- ARGV[1]   fencing token
 -- ARGV[2]   consumer: one fixed name per partition, so that a new owner finds what the old one had
 -- ARGV[3]   how many entries at most
 -- ARGV[4]   'new' | 'pending'
 -- ARGV[5…]  'pending' only: for each stream, the id after which to go on in the pending list
 -- Returns   0 the lease is not ours
---           {entries {stream, from 1; id; fields}, ids}
---           ids: 'new': the last id of each stream, as of this moment, when nothing was taken, else empty
+--           {entries {stream, from 1; id; fields}, ids, number of entries parked}
+--           ids: 'new': the last id of each stream, as of this moment, when nothing was found, else empty
 --                'pending': for each stream the id to go on after; '' at the end of its pending list
 -- A pending entry without fields was removed by a commit: it is acked here and never given out.
+--
+-- A new entry with an ordering key is given out to hold its lane; one whose lane another job holds is parked, so that
+-- pending lists hold nothing that waits for something else. What is pending was given out before, and is again: its
+-- job holds its lane, or has ended and its entry is to be finished.
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 local consumer, count, pending = ARGV[2], tonumber(ARGV[3]), ARGV[4] == 'pending'
-local entries, ids = {}, {}
+local FIRST, PARK_AT_MOST = 4, 200
+local entries, ids, parked = {}, {}, 0
 
-for i = 2, #KEYS do
-  local key, left = KEYS[i], count - #entries
+-- Whether another job holds the lane of an entry; if none does, this one holds it from now on.
+local function has_to_wait(fields)
+  if fields[9] ~= 'k' or not fields[10] then return false end
+  local job, due, lane = fields[2], fields[6], fields[10]
+  local holder = redis.call('HGET', KEYS[2], lane)
+  if holder and string.match(holder, '^%S+') ~= job then return true end
+  redis.call('HSET', KEYS[2], lane, job .. ' ' .. due)
+  return false
+end
+
+local function park(key, id, fields)
+  redis.call('RPUSH', KEYS[3] .. ':' .. fields[10],
+    fields[2] .. ' ' .. fields[4] .. ' ' .. fields[6] .. ' ' .. fields[8])
+  redis.call('XACK', key, 'lane', id)
+  redis.call('XDEL', key, id)
+  parked = parked + 1
+end
+
+local function read(key, left, after)
+  local reply = redis.call('XREADGROUP', 'GROUP', 'lane', consumer, 'COUNT', left, 'STREAMS', key, after)
+  return reply and reply[1] and reply[1][2] or {}
+end
+
+for i = FIRST, #KEYS do
+  local key, stream = KEYS[i], i - FIRST + 1
   if pending then
     redis.pcall('XGROUP', 'CREATE', key, 'lane', '0', 'MKSTREAM')
-  end
-  local after = pending and ARGV[3 + i] or '>'
-  ids[i - 1] = after
-  if left > 0 and after ~= '' then
-    local reply = redis.call('XREADGROUP', 'GROUP', 'lane', consumer, 'COUNT', left, 'STREAMS', key, after)
-    local found = reply and reply[1] and reply[1][2] or {}
-    for _, entry in ipairs(found) do
-      ids[i - 1] = entry[1]
-      if entry[2] then
-        entries[#entries + 1] = { i - 1, entry[1], entry[2] }
-      else
-        redis.call('XACK', key, 'lane', entry[1])
+    local left, after = count - #entries, ARGV[4 + stream]
+    ids[stream] = after
+    if left > 0 and after ~= '' then
+      local found = read(key, left, after)
+      for _, entry in ipairs(found) do
+        ids[stream] = entry[1]
+        if entry[2] then
+          entries[#entries + 1] = { stream, entry[1], entry[2] }
+        else
+          redis.call('XACK', key, 'lane', entry[1])
+        end
       end
+      if #found < left then ids[stream] = '' end
     end
-    if pending and #found < left then ids[i - 1] = '' end
+  else
+    local left, found = count - #entries
+    while left > 0 and parked < PARK_AT_MOST do
+      found = read(key, left, '>')
+      for _, entry in ipairs(found) do
+        if has_to_wait(entry[2]) then
+          park(key, entry[1], entry[2])
+        else
+          entries[#entries + 1] = { stream, entry[1], entry[2] }
+        end
+      end
+      if #found < left then break end
+      left = count - #entries
+    end
   end
 end
 
-if not pending then
-  ids = {}
-  if #entries == 0 then
-    for i = 2, #KEYS do
-      local info = redis.call('XINFO', 'STREAM', KEYS[i])
-      for f = 1, #info, 2 do
-        if info[f] == 'last-generated-id' then ids[i - 1] = info[f + 1] end
-      end
+if not pending and #entries == 0 and parked == 0 then
+  for i = FIRST, #KEYS do
+    local info = redis.call('XINFO', 'STREAM', KEYS[i])
+    for f = 1, #info, 2 do
+      if info[f] == 'last-generated-id' then ids[i - FIRST + 1] = info[f + 1] end
     end
   end
 end
-return { entries, ids }
+return { entries, ids, parked }

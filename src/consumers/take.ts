@@ -18,6 +18,8 @@ export type Taken = {
   readonly jobs: readonly JobToRun[];
   /** Entries that are no work: left alone. */
   readonly malformed: readonly string[];
+  /** Entries that were moved behind the jobs that hold their lanes. */
+  readonly parked: number;
   readonly ids: StreamIds;
 };
 
@@ -36,11 +38,11 @@ export function workStreams(redis: Redis, keys: PartitionKeys, queue: string, le
     const reply = await runScript(
       redis,
       takeScript,
-      [keys.lease(lease.group), ...order.map(({ key }) => key)],
+      [keys.lease(lease.group), keys.blocked(queue), keys.parkedLists(queue), ...order.map(({ key }) => key)],
       [lease.token, `p${keys.partition}`, count, ...args],
     );
     if (!Array.isArray(reply)) return 'lease_lost';
-    const [entries, ids] = reply;
+    const [entries, ids, parked]: unknown[] = reply;
     const jobs: JobToRun[] = [];
     const malformed: string[] = [];
     for (const [index, entryId, fields] of asArray(entries).map(asArray)) {
@@ -59,6 +61,7 @@ export function workStreams(redis: Redis, keys: PartitionKeys, queue: string, le
     return {
       jobs,
       malformed,
+      parked: Number(parked),
       ids: new Map(
         order.flatMap(({ key }, index) =>
           idList[index] === undefined ? [] : [[key, String(idList[index])]],
@@ -84,8 +87,9 @@ function parseWork(fields: unknown, taken: Omit<JobToRun, 'jobId' | 'type' | 'du
   const type = field('t');
   const dueAt = Number(field('at'));
   const traceparent = field('tp');
+  const lane = field('k');
   if (!jobId || !type || !Number.isFinite(dueAt)) return undefined;
-  return { ...taken, jobId, type, dueAt, ...(traceparent ? { traceparent } : {}) };
+  return { ...taken, jobId, type, dueAt, ...(lane ? { lane } : {}), ...(traceparent ? { traceparent } : {}) };
 }
 
 function asArray(value: unknown): unknown[] {

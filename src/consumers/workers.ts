@@ -1,5 +1,4 @@
 import type { JobDeps } from '../commands/jobs/runs.ts';
-import type { TickDeps } from '../commands/schedules.ts';
 import { JobQueue } from '../domain/jobs/events.ts';
 import { type Cancellations, createCancellations } from './cancellations.ts';
 import type { JobDefinition } from './define-job.ts';
@@ -7,8 +6,8 @@ import type { SpawnChild } from './in-child.ts';
 import { type JobToRun, runJob } from './job-runner.ts';
 import { startLane } from './lane.ts';
 import type { Group } from './ownership.ts';
+import { type PausedQueues, watchQueues } from './queues.ts';
 import { type RoleDeps, type RunningRole, startRole } from './role.ts';
-import { schedulesGroup } from './schedules.ts';
 import { shareByPartition } from './shared.ts';
 import { createSlots } from './slots.ts';
 import { PRIORITIES, workStreams } from './take.ts';
@@ -16,8 +15,7 @@ import { timersGroup } from './timers.ts';
 import { openWaker, WAKE_BLOCK_MS } from './waker.ts';
 
 export type WorkerDeps = RoleDeps &
-  Omit<JobDeps, 'store'> &
-  Pick<TickDeps, 'hmac'> & {
+  Omit<JobDeps, 'store'> & {
     readonly jobs: readonly JobDefinition[];
     /** Jobs at once in this process. */
     readonly concurrency: number;
@@ -42,7 +40,7 @@ export function laneGroup(queue: string): string {
   return `lane:${queue}`;
 }
 
-/** Runs jobs: one lane for each queue and partition that it owns, the timers that lead back to them, and schedules. */
+/** Runs jobs: one lane for each queue and partition that it owns, and the timers that lead back to them. */
 export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
   const { store, connections, logger } = deps;
   const definitions = new Map(deps.jobs.map((job) => [job.type, job]));
@@ -68,8 +66,11 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
   store.writer.redis.on('ready', onReady);
 
   let cancellations: Cancellations | undefined;
+  let pausedQueues: PausedQueues | undefined;
   const role = await startRole(deps, 'workers', (hints, member) => {
     cancellations = createCancellations(hints, logger);
+    const paused = watchQueues({ store, queues, hints, logger });
+    pausedQueues = paused;
     const runner = {
       ...deps,
       cancellations,
@@ -88,6 +89,8 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
             streams: workStreams(store.writer.redis, keysOf(lease.partition), queue, lease),
             waker: waker.value,
             refusesStarts: () => store.guard.refuses('start'),
+            paused: () => paused.has(queue),
+            untilResumed: (signal) => paused.untilResumed(queue, signal),
             knows: (type) => definitions.has(type),
             async run(job: JobToRun, drain, giveSlotBack) {
               const definition = definitions.get(job.type);
@@ -112,13 +115,14 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
       hints,
       logger,
     });
-    return [...lanes, timers, schedulesGroup({ ...deps, hints })];
+    return [...lanes, timers];
   });
   return {
     ...role,
     async stop() {
       await role.stop();
       cancellations?.close();
+      pausedQueues?.close();
       store.writer.redis.off('ready', onReady);
     },
   };

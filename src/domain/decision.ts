@@ -36,4 +36,6 @@ export type Fold<S, E> = {
   readonly fold: number;
   readonly initial: S;
   readonly evolve: (state: S, event: E) => S;
+  /** How the state is kept in Redis, where plain JSON would take too much. */
+  readonly kept?: { readonly write: (state: S) => string; readonly read: (text: string) => S };
 };

@@ -14,6 +14,8 @@ export type EventMeta = {
   readonly correlation: string;
   /** Id of the event that this one reacts to. */
   readonly causation?: string;
+  /** The reactor that reacted to it, and the seq of that event in its partition: so a lost cursor is found again. */
+  readonly reaction?: { readonly reactor: string; readonly seq: number };
   /** Why somebody did it, in their words: an operator's change says so. At most 500 characters. */
   readonly reason?: string;
   /** W3C trace context of the commit that wrote it. */

@@ -18,10 +18,18 @@ import {
   JobSnoozed,
   JobStarted,
 } from './jobs/events.ts';
+import { type QueueEvent, QueuePaused, QueueResumed } from './queues.ts';
 import { ScheduleCreated, ScheduleDeleted, type ScheduleEvent, ScheduleTicked } from './schedules.ts';
 import { SessionEnded, type SessionEvent, SessionRefreshed, SessionStarted } from './sessions.ts';
 
-export type DomainEvent = AccountEvent | EmailEvent | SessionEvent | JobEvent | ExportEvent | ScheduleEvent;
+export type DomainEvent =
+  | AccountEvent
+  | EmailEvent
+  | SessionEvent
+  | JobEvent
+  | ExportEvent
+  | QueueEvent
+  | ScheduleEvent;
 export type DomainEventType = DomainEvent['type'];
 export type RecordedEvent = Recorded<DomainEvent>;
 
@@ -84,6 +92,8 @@ export const eventTypes: Readonly<Record<DomainEventType, Definition>> = {
     data: JobRetried,
     summary: 'A job that had failed or was cancelled is to be run again.',
   },
+  QueuePaused: { schema: 1, data: QueuePaused, summary: 'Nothing more of a queue is begun.' },
+  QueueResumed: { schema: 1, data: QueueResumed, summary: 'A paused queue goes on.' },
   ExportRequested: { schema: 1, data: ExportRequested, summary: 'Somebody asked for an export.' },
   ScheduleCreated: { schema: 1, data: ScheduleCreated, summary: 'A job is to be run again and again.' },
   ScheduleTicked: {

@@ -70,3 +70,13 @@ export function jobOfExport(id: ExportId): JobId {
 export function exportOfJob(id: JobId): ExportId {
   return `exp-${rest(id)}` as ExportId;
 }
+
+/**
+ * The stream of a queue, found by the queue's name. All of them live in the first partition: there are few, and who
+ * asks for one asks for all.
+ * @param name at most 32 ASCII characters
+ */
+export function queueStream(name: string): QueueId {
+  const hex = [...name].map((letter) => letter.charCodeAt(0).toString(16).padStart(2, '0'));
+  return streamId('queue', 0, hex.join('').padEnd(16, '0'));
+}

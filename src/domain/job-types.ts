@@ -17,6 +17,8 @@ export type JobType = {
   /** Backoff between attempts: capped, exponential, with full jitter. */
   readonly retry: { readonly baseMs: number; readonly capMs: number };
   readonly enqueuedBy: EnqueuedBy;
+  /** Of those with one `concurrencyKey`, how many run at once unless they say otherwise. Default: 1. */
+  readonly concurrencyLimit?: number;
   readonly payload: TSchema;
   /** What keeps a payload that is as its type says from being enqueued in this installation; undefined: nothing. */
   readonly permit?: (payload: unknown) => Objection | undefined;
@@ -71,6 +73,9 @@ export function jobOf(
     readonly timeoutSeconds?: number | undefined;
     readonly runAt?: string | undefined;
     readonly callbackUrl?: string | undefined;
+    readonly orderingKey?: string | undefined;
+    readonly concurrencyKey?: string | undefined;
+    readonly concurrencyLimit?: number | undefined;
   } = {},
 ): Static<typeof JobEnqueued> {
   return {
@@ -82,5 +87,12 @@ export function jobOf(
     timeoutSeconds: wanted.timeoutSeconds ?? type.timeoutSeconds,
     ...(wanted.runAt === undefined ? {} : { runAt: wanted.runAt }),
     ...(wanted.callbackUrl === undefined ? {} : { callbackUrl: wanted.callbackUrl }),
+    ...(wanted.orderingKey === undefined ? {} : { orderingKey: wanted.orderingKey }),
+    ...(wanted.concurrencyKey === undefined
+      ? {}
+      : {
+          concurrencyKey: wanted.concurrencyKey,
+          concurrencyLimit: wanted.concurrencyLimit ?? type.concurrencyLimit ?? 1,
+        }),
   };
 }

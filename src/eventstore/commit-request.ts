@@ -18,7 +18,7 @@ export type EncodedCommit = {
  * of another partition, a stream twice, an append without events, a fingerprint with spaces.
  */
 export function encodeCommit(names: PartitionKeys, request: CommitRequest): EncodedCommit {
-  const { lease, claim, appends, ticks, work, timers, cancelledTimers, finished } = request;
+  const { lease, cursor, claim, appends, work, freed, timers, cancelledTimers, finished } = request;
   const keys: string[] = [];
   const args: (string | number)[] = [0, 0, ''];
   let shape = '';
@@ -26,6 +26,11 @@ export function encodeCommit(names: PartitionKeys, request: CommitRequest): Enco
     shape += 'l';
     keys.push(names.lease(lease.group));
     args.push(lease.token);
+  }
+  if (cursor) {
+    shape += 'u';
+    keys.push(names.cursor(cursor.reactor));
+    args.push(cursor.from, cursor.to);
   }
   if (claim) {
     if (claim.fingerprint === '' || claim.fingerprint.includes(' ')) {
@@ -36,18 +41,30 @@ export function encodeCommit(names: PartitionKeys, request: CommitRequest): Enco
     args.push(claim.fingerprint, claim.answer, claim.retentionMs);
   }
   const { versions, streams, bytes } = encodeAppends(names, appends, keys, args);
-  if (ticks && ticks.length > 0) {
-    shape += 's';
-    keys.push(names.ticks);
-    args.push(ticks.length);
-    for (const { scheduleId, at } of ticks) args.push(scheduleId, at ?? '-');
-  }
-  if (work && work.length > 0) {
+  const unkeyed = work?.filter(({ lane }) => lane === undefined);
+  if (unkeyed && unkeyed.length > 0) {
     shape += 'w';
-    args.push(work.length);
-    for (const item of work) {
+    args.push(unkeyed.length);
+    for (const item of unkeyed) {
       keys.push(names.work(item.queue, item.priority));
       args.push(item.jobId, item.type, item.dueAt, item.traceparent ?? '');
+    }
+  }
+  const keyed = work?.filter(({ lane }) => lane !== undefined);
+  if (keyed && keyed.length > 0) {
+    shape += 'k';
+    keys.push(names.timers, names.timerWork);
+    args.push(keyed.length);
+    for (const item of keyed) {
+      keys.push(names.work(item.queue, item.priority));
+      args.push(
+        item.jobId,
+        item.type,
+        item.dueAt,
+        item.traceparent ?? '',
+        item.lane ?? '',
+        encodeTimer(item),
+      );
     }
   }
   if (timers && timers.length > 0) {
@@ -67,6 +84,14 @@ export function encodeCommit(names: PartitionKeys, request: CommitRequest): Enco
     for (const item of finished) {
       keys.push(names.work(item.queue, item.priority));
       args.push(item.entryId);
+    }
+  }
+  if (freed && freed.length > 0) {
+    shape += 'r';
+    args.push(freed.length);
+    for (const { queue, lane, jobId, dueAt } of freed) {
+      keys.push(names.blocked(queue), names.parked(queue, lane), names.work(queue, KEYED_PRIORITY));
+      args.push(lane, jobId, dueAt ?? '');
     }
   }
   args[0] = keys.length;
@@ -114,7 +139,13 @@ function encodeAppends(
   return { versions, streams, bytes };
 }
 
-/** Work as `timers:work` keeps it: `<queue> <priority> <type> <due> <traceparent>`, the last may be empty. */
-export function encodeTimer({ queue, priority, type, dueAt, traceparent = '' }: Work): string {
-  return `${queue} ${priority} ${type} ${dueAt} ${traceparent}`;
+/** Of all jobs with an ordering key: another would let a later one overtake. */
+const KEYED_PRIORITY = 'normal';
+
+/**
+ * Work as `timers:work` keeps it behind the seq that the commit adds: `<queue> <priority> <type> <due> <lane>
+ * <traceparent>`. Without a lane it is `-`; the last may be empty.
+ */
+export function encodeTimer({ queue, priority, type, dueAt, lane = '-', traceparent = '' }: Work): string {
+  return `${queue} ${priority} ${type} ${dueAt} ${lane} ${traceparent}`;
 }

@@ -7,36 +7,65 @@
 -- the header, before anything runs, whether the call may start while memory is short.
 --
 -- KEYS  1 meta, 2 log, 3 the caller's last call, then for each commit in order:
---         lease (with a lease), claim (with a claim), state of each append, ticks (only with ticks),
+--         lease (with a lease), cursor (with a cursor), claim (with a claim), state of each append,
 --         stream of each work entry,
+--         timers and timers:work (only with keyed work) and the stream of each keyed entry,
 --         timers and timers:work (only with timers), the same (only with timers taken away), stream of each
---         finished entry
+--         finished entry, blocked, parked and stream of each lane that is freed
 -- ARGV  1 store id, 2 epoch, 3 run id of the server that this connection speaks to,
 --       4 number of this call, 5 how long it is remembered, in ms, 6 number of commits, then for each commit:
 --         number of its KEYS, number of its ARGV after these two
---         shape: letters for the parts it has: l lease, c claim, s ticks of schedules, w work, t timers, x timers taken away,
---         f finished
+--         shape: letters for the parts it has: l lease, u cursor, c claim, w work, k work with an ordering key,
+--         t timers, x timers taken away, f finished, r lanes freed
 --         l: lease token
+--         u: where a reactor's cursor must be ('': nowhere yet), where it is to be
 --         c: fingerprint (no spaces), answer, retention in ms
 --         number of appends; each: stream id, expected version ('-': minted), seq up to which absence was
 --           proven ('-': was not), version after, '<fold> <state JSON>', number of events;
 --           each: id, version, type, data, meta
---         s: number of schedules; each: schedule id, its next tick in ms ('-': it has none any more)
 --         w: number of work entries; each: job id, type, due in ms, traceparent
---         t: number of timers; each: job id, due in ms, '<queue> <priority> <type> <due> <traceparent>'
+--         k: number of keyed entries; each: job id, type, due in ms, traceparent, lane, and as a timer's work
+--         t: number of timers; each: job id, due in ms, '<queue> <priority> <type> <due> <lane> <traceparent>'
 --         x: number of timers taken away; each: job id
 --         f: number of finished entries; each: entry id
+--         r: number of lanes; each: lane, job id, due of the entry by which it must be held ('': by any)
+--
+-- Keyed work is not added while a timer of the partition is due that nobody has promoted yet: it may be of its lane,
+-- and became due first. It becomes a timer then, behind all those: one look, however many they are.
 --
 -- Returns the epoch, then two items for each commit:
 --   0, seq of its last event (without events: of the partition)   committed
 --   1, '<epoch> <seq> <answer>'                                    replayed: claimed before, same fingerprint
 --   2, 0                                                           claim reused with another fingerprint
 --   3, index of the append, from 0                                 conflict
---   4, 0                                                           lease lost
+--   4, 0                                                           lease lost, or the cursor is elsewhere
 -- Errors, nothing done: FENCED (store id, epoch or run id differ), STALE (a later call was here), OOM, NOSCRIPT.
 
-local call, find, match, sub = redis.call, string.find, string.match, string.sub
+local call, find, match, sub, format = redis.call, string.find, string.match, string.sub, string.format
 local KEYS, ARGV = KEYS, ARGV
+
+-- Timers of one time are promoted in the order of their positions. A job has one timer at most.
+local function take_timer_away(timers, work, job)
+  local old = call('HGET', work, job)
+  if old then
+    call('ZREM', timers, sub(old, 1, 14) .. ' ' .. job)
+    call('HDEL', work, job)
+  end
+end
+local function set_timer(timers, work, position, due, job, line)
+  take_timer_away(timers, work, job)
+  local at = format('%014d', position)
+  call('ZADD', timers, due, at .. ' ' .. job)
+  call('HSET', work, job, at .. ' ' .. line)
+end
+-- Now, if a timer is due that was not promoted yet.
+local function overdue(timers)
+  local first = call('ZRANGE', timers, 0, 0, 'WITHSCORES')
+  if not first[2] then return false end
+  local time = call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  return tonumber(first[2]) <= now and now
+end
 
 local meta = call('HMGET', KEYS[1], 'store', 'epoch', 'run', 'seq', 'recovery', 'evicted')
 if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] or meta[3] ~= ARGV[3] then
@@ -68,6 +97,13 @@ for _ = 1, ARGV[6] do
   if not plain and find(shape, 'l', 1, true) then
     if call('HGET', KEYS[k], 'token') ~= ARGV[a] then code = 4 end
     k, a = k + 1, a + 1
+  end
+
+  local cursor_key, cursor_to
+  if not plain and find(shape, 'u', 1, true) then
+    cursor_key, cursor_to = KEYS[k], ARGV[a + 1]
+    if (call('GET', cursor_key) or '') ~= ARGV[a] then code = 4 end
+    k, a = k + 1, a + 2
   end
 
   local claim_key, claim_a
@@ -135,19 +171,6 @@ for _ = 1, ARGV[6] do
     a = after
 
     if not plain then
-      if find(shape, 's', 1, true) then
-        local schedules = ARGV[a]
-        a = a + 1
-        for _ = 1, schedules do
-          if ARGV[a + 1] == '-' then
-            call('ZREM', KEYS[k], ARGV[a])
-          else
-            call('ZADD', KEYS[k], ARGV[a + 1], ARGV[a])
-          end
-          a = a + 2
-        end
-        k = k + 1
-      end
       if find(shape, 'w', 1, true) then
         local work = ARGV[a]
         a = a + 1
@@ -156,12 +179,25 @@ for _ = 1, ARGV[6] do
           k, a = k + 1, a + 4
         end
       end
+      if find(shape, 'k', 1, true) then
+        local timers, timer_work, work = KEYS[k], KEYS[k + 1], tonumber(ARGV[a])
+        k, a = k + 2, a + 1
+        local now = overdue(timers)
+        for i = 1, work do
+          if now then
+            set_timer(timers, timer_work, seq - work + i, now, ARGV[a], ARGV[a + 5])
+          else
+            call('XADD', KEYS[k], '*', 'j', ARGV[a], 't', ARGV[a + 1], 'at', ARGV[a + 2], 'tp', ARGV[a + 3],
+              'k', ARGV[a + 4])
+          end
+          k, a = k + 1, a + 6
+        end
+      end
       if find(shape, 't', 1, true) then
-        local timers = ARGV[a]
+        local timers = tonumber(ARGV[a])
         a = a + 1
-        for _ = 1, timers do
-          call('ZADD', KEYS[k], ARGV[a + 1], ARGV[a])
-          call('HSET', KEYS[k + 1], ARGV[a], ARGV[a + 2])
+        for i = 1, timers do
+          set_timer(KEYS[k], KEYS[k + 1], seq - timers + i, ARGV[a + 1], ARGV[a], ARGV[a + 2])
           a = a + 3
         end
         k = k + 2
@@ -170,8 +206,7 @@ for _ = 1, ARGV[6] do
         local away = ARGV[a]
         a = a + 1
         for _ = 1, away do
-          call('ZREM', KEYS[k], ARGV[a])
-          call('HDEL', KEYS[k + 1], ARGV[a])
+          take_timer_away(KEYS[k], KEYS[k + 1], ARGV[a])
           a = a + 1
         end
         k = k + 2
@@ -185,6 +220,27 @@ for _ = 1, ARGV[6] do
           k, a = k + 1, a + 1
         end
       end
+      if find(shape, 'r', 1, true) then
+        local lanes = ARGV[a]
+        a = a + 1
+        for _ = 1, lanes do
+          local lane, job, due = ARGV[a], ARGV[a + 1], ARGV[a + 2]
+          local held_by, by = match(call('HGET', KEYS[k], lane) or '', '^(%S+) (%S+)$')
+          if held_by == job and (due == '' or due == by) then
+            -- Who is next holds the lane from now on, or one that was not parked yet could take it first.
+            local next = call('LPOP', KEYS[k + 1])
+            if next then
+              local id, type, at, traceparent = match(next, '^(%S+) (%S+) (%S+) (%S*)$')
+              call('HSET', KEYS[k], lane, id .. ' ' .. at)
+              call('XADD', KEYS[k + 2], '*', 'j', id, 't', type, 'at', at, 'tp', traceparent, 'k', lane)
+            else
+              call('HDEL', KEYS[k], lane)
+            end
+          end
+          k, a = k + 3, a + 3
+        end
+      end
+      if cursor_key then call('SET', cursor_key, cursor_to) end
       if claim_key then
         call('SET', claim_key, ARGV[claim_a] .. ' ' .. epoch .. ' ' .. text .. ' ' .. ARGV[claim_a + 1],
           'PX', ARGV[claim_a + 2])

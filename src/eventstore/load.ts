@@ -40,7 +40,8 @@ export async function loadStream<S, E>(
   if (kept && kept.recovery === trusted.recovery && kept.fold === fold.fold) {
     const { version, lastSeq } = kept;
     // Written by this very fold version.
-    return { state: JSON.parse(kept.json) as S, version, lastSeq, expected: { kind: 'loaded', version } };
+    const state = fold.kept ? fold.kept.read(kept.json) : (JSON.parse(kept.json) as S);
+    return { state, version, lastSeq, expected: { kind: 'loaded', version } };
   }
   if (!kept && trusted.recovery === 0) {
     const evicted = await ask(() => connection.redis.hget(keys.meta, 'evicted'));

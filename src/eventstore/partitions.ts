@@ -12,18 +12,20 @@ export type PartitionKeys = {
   readonly meta: string;
   /** Stream of events; ids are `<epoch>-<seq>`. */
   readonly log: string;
-  /** Sorted set: job id, scored by when it becomes due (ms). */
+  /** Sorted set, scored by when work becomes due (ms): `<seq of its event, 14 digits> <job id>`, so ties go by position. */
   readonly timers: string;
-  /** Hash: job id → its work, as `encodeTimer` writes it. */
+  /** Hash: job id → `<seq, 14 digits> <work as encodeTimer writes it>`. */
   readonly timerWork: string;
-  /** Sorted set: schedule id, scored by its next tick (ms). */
-  readonly ticks: string;
   readonly state: (streamId: string) => string;
   readonly claim: (key: string) => string;
   readonly lease: (group: string) => string;
   readonly work: (queue: string, priority: string) => string;
+  /** Hash: lane → `<job id> <due>` of the work entry by which the job holds it. */
   readonly blocked: (queue: string) => string;
-  readonly parked: (queue: string, orderingKey: string) => string;
+  /** List of work that waits behind the holder of a lane, oldest first: `<job id> <type> <due> <traceparent>`. */
+  readonly parked: (queue: string, lane: string) => string;
+  /** What the names of a queue's parked lists begin with, up to the colon before the lane. */
+  readonly parkedLists: (queue: string) => string;
   readonly cursor: (reactor: string) => string;
 };
 
@@ -47,13 +49,13 @@ export function keysOf(prefix: string, partition: number, tag: string): Partitio
     log: `${base}log`,
     timers: `${base}timers`,
     timerWork: `${base}timers:work`,
-    ticks: `${base}ticks`,
     state: (streamId) => `${base}state:${streamId}`,
     claim: (key) => `${base}claim:${key}`,
     lease: (group) => `${base}lease:${group}`,
     work: (queue, priority) => `${base}work:${queue}:${priority}`,
     blocked: (queue) => `${base}blocked:${queue}`,
-    parked: (queue, orderingKey) => `${base}parked:${queue}:${orderingKey}`,
+    parked: (queue, lane) => `${base}parked:${queue}:${lane}`,
+    parkedLists: (queue) => `${base}parked:${queue}`,
     cursor: (reactor) => `${base}cursor:${reactor}`,
   };
 }

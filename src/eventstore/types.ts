@@ -1,6 +1,6 @@
 import type { Fold } from '../domain/decision.ts';
 import type { FoldMeta, RawEvent } from '../domain/event.ts';
-import type { EventId, JobId, ScheduleId, StreamId } from '../domain/ids.ts';
+import type { EventId, JobId, StreamId } from '../domain/ids.ts';
 import type { Position } from '../domain/position.ts';
 
 /** What must be true of a stream for a commit to append to it. */
@@ -37,14 +37,33 @@ export type Work = {
   readonly lane?: string;
 };
 
-/** When a schedule ticks next, ms since 1970. Absent: never again. */
-export type NextTick = { readonly scheduleId: ScheduleId; readonly at?: number | undefined };
+/** A lane that is free again, if it was this job that held it: the oldest that is parked behind it holds it next. */
+export type FreedLane = {
+  readonly queue: string;
+  readonly lane: string;
+  readonly jobId: JobId;
+  /**
+   * Only where the job holds it by the work entry of this time. For who has no event to say that the job has ended,
+   * and so no version that is checked: it may have been enqueued anew, and hold the lane by another entry, since.
+   */
+  readonly dueAt?: number;
+};
 
 /** Everything that one atomic commit does, in one partition. All or nothing. */
 export type CommitRequest = {
   readonly partition: number;
   /** Set when the caller acts for a consumer group: a stale token is refused. */
   readonly lease?: { readonly group: string; readonly token: number };
+  /**
+   * How far a reactor has reacted, moved together with what it does. Not where it is said to be: `lease_lost`.
+   */
+  readonly cursor?: {
+    /** Stored in its key: a name for life. */
+    readonly reactor: string;
+    /** As the last move left it; '': there was none. */
+    readonly from: string;
+    readonly to: string;
+  };
   readonly claim?: {
     /** HMAC (hex or letters and digits) of caller, route and key; random for a command without a key. */
     readonly key: string;
@@ -55,9 +74,9 @@ export type CommitRequest = {
   };
   /** May be empty: then the commit only writes its claim. */
   readonly appends: readonly AppendToStream[];
-  /** Of the schedules whose next tick is another one by this commit. */
-  readonly ticks?: readonly NextTick[];
   readonly work?: readonly Work[];
+  /** Lanes whose holders end with this commit. */
+  readonly freed?: readonly FreedLane[];
   /** Work that becomes due later. */
   readonly timers?: readonly Work[];
   /** Jobs whose timers are taken away; a job without one is passed over. */
@@ -81,6 +100,7 @@ export type CommitOutcome =
   | { readonly kind: 'claim_reused' }
   /** A stream has moved on, or its state must be loaded again. Load and decide once more. */
   | { readonly kind: 'conflict'; readonly streamId: StreamId }
+  /** The token is stale, or the cursor was moved by another: whoever asks has been followed by another owner. */
   | { readonly kind: 'lease_lost' };
 
 /** What the commit that made a claim wrote down. `position` names its last event. */

@@ -17,6 +17,28 @@ export const JobRequest = Strict({
   queue: Type.Optional(JobQueue),
   priority: Type.Optional(JobPriority),
   runAt: Type.Optional(Time),
+  orderingKey: Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: 200,
+      description:
+        'Your jobs of one queue with the same key run strictly one after another, in the order in which they become due. Not together with `priority`.',
+    }),
+  ),
+  concurrencyKey: Type.Optional(
+    Type.String({
+      minLength: 1,
+      maxLength: 200,
+      description: 'Of your jobs with the same key at most `concurrencyLimit` run at once, over all queues.',
+    }),
+  ),
+  concurrencyLimit: Type.Optional(
+    Type.Integer({
+      minimum: 1,
+      maximum: 1000,
+      description: 'Only together with `concurrencyKey`. Default: the one of the type, or 1.',
+    }),
+  ),
   maxAttempts: Type.Optional(Type.Integer({ minimum: 1, maximum: 100 })),
   timeoutSeconds: Type.Optional(
     Type.Integer({ minimum: 1, maximum: 86_400, description: 'Of one attempt.' }),
@@ -74,6 +96,8 @@ export function jobWanted(
   if (request.runAt !== undefined && !(Date.parse(request.runAt) <= furthest(now))) {
     throw wrong([{ pointer: `${at}/runAt`, detail: `is more than ${FURTHEST_YEARS} years away` }]);
   }
+  const clashes = clashing(request, at);
+  if (clashes.length > 0) throw wrong(clashes);
   return jobOf(type, request.payload, request);
 }
 
@@ -82,6 +106,27 @@ function callbackFault(types: JobTypes, url: string | undefined): string | undef
   if (url === undefined) return undefined;
   const requests = types.get(HTTP_REQUEST_JOB);
   return requests ? requests.permit?.({ url })?.detail : 'cannot be called by this installation';
+}
+
+/** What cannot be asked for together. */
+function clashing(
+  { orderingKey, priority, concurrencyKey, concurrencyLimit }: JobRequest,
+  at: string,
+): ProblemDetail[] {
+  const problems: ProblemDetail[] = [];
+  if (orderingKey !== undefined && priority !== undefined) {
+    problems.push({
+      pointer: `${at}/priority`,
+      detail: 'and orderingKey exclude one another: a priority would let a later job overtake',
+    });
+  }
+  if (concurrencyLimit !== undefined && concurrencyKey === undefined) {
+    problems.push({
+      pointer: `${at}/concurrencyLimit`,
+      detail: 'is the limit of a concurrencyKey: name one',
+    });
+  }
+  return problems;
 }
 
 function wrong(errors: readonly ProblemDetail[]): Problem {

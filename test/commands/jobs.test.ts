@@ -52,7 +52,11 @@ async function jobs() {
     async phase(id: JobId): Promise<Job['phase']> {
       return (await side.store.load(id, jobFold)).state.phase;
     },
-    timer: (id: JobId) => redis.zscore(keysOf(id).timers, id),
+    async timer(id: JobId): Promise<number | undefined> {
+      const all = await redis.zrange(keysOf(id).timers, '0', '-1', 'WITHSCORES');
+      const at = all.findIndex((member) => member.endsWith(` ${id}`));
+      return at < 0 ? undefined : Number(all[at + 1]);
+    },
     /** Takes the job's entries as the owner of its lane would. */
     async take(id: JobId): Promise<TakenJob[]> {
       const keys = keysOf(id);
@@ -117,9 +121,26 @@ describe('enqueueing a job', () => {
     const runAt = new Date(Date.now() + 3_600_000);
     const id = await enqueue({ runAt: runAt.toISOString() });
     expect(await phase(id)).toBe('scheduled');
-    expect(Number(await timer(id))).toBe(runAt.getTime());
+    expect(await timer(id)).toBe(runAt.getTime());
     expect(await take(id)).toEqual([]);
     expect(hints).toEqual([`timer ${partitionOf(id)} ${runAt.getTime()}`]);
+  });
+
+  it('with an ordering key puts it where all of its lane are, and is one job for one idempotency key', async () => {
+    const { enqueue, store } = await jobs();
+    const ids = await Promise.all(
+      Array.from({ length: 20 }, (_, n) => enqueue({ orderingKey: 'a' }, n < 10 ? 'k' : `k${n}`)),
+    );
+    expect(new Set(ids).size).toBe(11);
+    expect(new Set(ids.map(partitionOf)).size).toBe(1);
+    const others = await Promise.all(Array.from({ length: 20 }, (_, n) => enqueue({ orderingKey: `b${n}` })));
+    expect(new Set(others.map(partitionOf)).size).toBeGreaterThan(1);
+    const [first] = ids;
+    if (!first) throw new Error('no job');
+    const { state } = await store.load(first, jobFold);
+    expect(state).toMatchObject({
+      spec: { orderingKey: 'a', lane: expect.stringMatching(/^[0-9a-f]{32}$/) },
+    });
   });
 
   it('runs a job whose time has passed at once', async () => {
@@ -147,7 +168,7 @@ describe('cancelling', () => {
     const { deps, enqueue, timer } = await jobs();
     const id = await enqueue({ runAt: new Date(Date.now() + 3_600_000).toISOString() });
     await cancelJob(deps, asAda(), { jobId: id });
-    expect(await timer(id)).toBeNull();
+    expect(await timer(id)).toBeUndefined();
   });
 
   it('between take and start: the start finds it cancelled', async () => {

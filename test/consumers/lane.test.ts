@@ -21,6 +21,9 @@ const lease: Lease = {
   release: async () => {},
 };
 
+/** Of the event that set a timer, as its members begin. */
+const SEQ = '00000000000001';
+
 async function openLane(token = lease.token) {
   const { store } = await openWorld({ partitions: 1 });
   const keys = partitionKeys(store);
@@ -42,7 +45,7 @@ describe('Work is taken', () => {
   it('by the holder of the lease only: a stale token takes nothing and promotes nothing', async () => {
     const { store, keys, redis, streams } = await openLane(8);
     await enqueue(store);
-    await redis.zadd(keys.timers, 1, 'job-x');
+    await redis.zadd(keys.timers, 1, `${SEQ} job-x`);
     expect(await streams.takePending(10, new Map())).toBe('lease_lost');
     expect(await streams.takeNew(10, false)).toBe('lease_lost');
     expect(await promote(redis, keys, ['default'], lease)).toBe('lease_lost');
@@ -101,11 +104,11 @@ describe('Timers', () => {
     const now = Number(seconds) * 1000;
     const known = `job-00${randomText(20)}`;
     for (let i = 0; i < 120; i++) {
-      await redis.zadd(keys.timers, now - 1_000 + i, `job-${i}`);
-      await redis.hset(keys.timerWork, `job-${i}`, `tomorrow high test ${now} `);
+      await redis.zadd(keys.timers, now - 1_000 + i, `${SEQ} job-${i}`);
+      await redis.hset(keys.timerWork, `job-${i}`, `${SEQ} tomorrow high test ${now} - `);
     }
-    await redis.zadd(keys.timers, now - 5, known);
-    await redis.hset(keys.timerWork, known, `default high test ${now} `);
+    await redis.zadd(keys.timers, now - 5, `${SEQ} ${known}`);
+    await redis.hset(keys.timerWork, known, `${SEQ} default high test ${now} - `);
     expect(await promote(redis, keys, ['default'], lease)).toBe(0);
     expect(await promote(redis, keys, ['default'], lease)).toBeGreaterThan(50_000);
     expect(await streams.takeNew(5, false)).toMatchObject({ jobs: [{ jobId: known }] });
@@ -126,12 +129,12 @@ describe('Timers', () => {
       [now + 60_000, later],
       [now - 9, unknown],
     ] as const) {
-      await redis.zadd(keys.timers, at, job);
+      await redis.zadd(keys.timers, at, `${SEQ} ${job}`);
     }
     await redis.hset(keys.timerWork, {
-      [due]: `default high test ${now - 5} 00-abc`,
-      [later]: `default high test ${now + 60_000} `,
-      [unknown]: `tomorrow high test ${now - 9} `,
+      [due]: `${SEQ} default high test ${now - 5} - 00-abc`,
+      [later]: `${SEQ} default high test ${now + 60_000} - `,
+      [unknown]: `${SEQ} tomorrow high test ${now - 9} - `,
     });
     const ms = await promote(redis, keys, ['default'], lease);
     expect(ms).toBeGreaterThan(50_000);
@@ -140,7 +143,9 @@ describe('Timers', () => {
     expect(taken).toMatchObject({
       jobs: [{ jobId: due, type: 'test', dueAt: now - 5, priority: 'high', traceparent: '00-abc' }],
     });
-    expect((await redis.zrange(keys.timers, 0, '-1')).toSorted()).toEqual([later, unknown].toSorted());
+    expect((await redis.zrange(keys.timers, 0, '-1')).toSorted()).toEqual(
+      [later, unknown].map((id) => `${SEQ} ${id}`).toSorted(),
+    );
     expect(store.fencedBecause()).toBeUndefined();
   });
 });
@@ -166,6 +171,8 @@ describe('A lane', () => {
       waker: { wait: () => new Promise((resolve) => setTimeout(resolve, 10)), close: () => {} },
       slots: createSlots(2),
       refusesStarts: () => false,
+      paused: () => false,
+      untilResumed: () => Promise.resolve(),
       knows: () => true,
       run(job) {
         begun.push(job.jobId);

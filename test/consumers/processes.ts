@@ -16,6 +16,7 @@ export async function startWorker(
   instanceId: string,
   timing: LeaseTiming = {},
   nodeArgs: readonly string[] = [],
+  more: { concurrency?: number } = {},
 ): Promise<ChildProcess & { said(): string }> {
   const child = spawn(process.execPath, [...nodeArgs, script], {
     env: {
@@ -26,6 +27,7 @@ export async function startWorker(
       PARTITIONS: String(PARTITIONS),
       INSTANCE_ID: instanceId,
       LEASE_TIMING: JSON.stringify(timing),
+      CONCURRENCY: String(more.concurrency ?? 4),
     },
     stdio: ['ignore', 'pipe', nodeArgs.length > 0 ? 'ignore' : 'inherit'],
   });
@@ -63,7 +65,7 @@ export async function laneOf(store: OpenEventStore, instance: string): Promise<n
   throw new Error(`${instance} owns nothing`);
 }
 
-/** What the handler of a job said, in order: `begin | end <attempt> <instance>`. */
+/** What the handler of a job said, in order: `begin | end <attempt> <instance>`, and `alone` in a process of its own. */
 export async function runs(world: World, store: OpenEventStore, jobId: JobId): Promise<string[]> {
   const all = await store.reader.redis.lrange(`${world.prefix}:runs`, 0, -1);
   return all.filter((line) => line.includes(jobId)).map((line) => line.replace(` ${jobId}`, ''));
@@ -76,4 +78,17 @@ export async function results(store: OpenEventStore, jobId: JobId): Promise<unkn
     .flat()
     .filter(([, fields]) => fields[3] === jobId && fields[7] === 'JobCompleted')
     .map(([, fields]) => JSON.parse(fields[9] ?? '').result);
+}
+
+/** Ids of the processes in which jobs of this world ran alone, in order. */
+export async function children(world: World, store: OpenEventStore): Promise<number[]> {
+  return (await store.reader.redis.lrange(`${world.prefix}:children`, 0, -1)).map(Number);
+}
+
+export function isAlive(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
 }

@@ -1,15 +1,18 @@
-import { randomBytes } from 'node:crypto';
+import { createHmac, randomBytes } from 'node:crypto';
 import { pino } from 'pino';
+import type { Static } from 'typebox';
 import { onTestFinished, vi } from 'vitest';
-import { changeOf, encodeChange } from '../../src/commands/handle.ts';
+import { type CommandContext, changeOf, encodeChange } from '../../src/commands/handle.ts';
+import { enqueueJob as enqueueByCommand, type JobCommandDeps } from '../../src/commands/jobs/requests.ts';
+import { publishHint } from '../../src/consumers/hints.ts';
 import type { RoleDeps } from '../../src/consumers/role.ts';
 import { type JobId, type StreamId, streamId } from '../../src/domain/ids.ts';
-import type { JobPriority } from '../../src/domain/jobs/events.ts';
+import type { JobEnqueued, JobPriority } from '../../src/domain/jobs/events.ts';
 import { enqueueJob } from '../../src/domain/jobs/requests.ts';
 import { type Job, jobFold } from '../../src/domain/jobs/state.ts';
 import { createEventStore, type OpenEventStore } from '../../src/eventstore/store.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
-import { connectionsTo, randomText, testHmac } from '../support/connections.ts';
+import { connectionsTo, randomText } from '../support/connections.ts';
 import { createWorld, type World } from '../support/world.ts';
 
 export const quiet = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' });
@@ -56,9 +59,39 @@ export const jobDeps = (store: OpenEventStore) => ({
   store,
   now: () => new Date(),
   randomText,
-  hmac: testHmac,
   traceCommit: <T>(_: number, run: (traceparent: string | undefined) => Promise<T>) => run(undefined),
 });
+
+/** The commands of jobs, as the API has them. */
+export function commandsOn(store: OpenEventStore, prefix: string) {
+  const key = randomBytes(32);
+  const hint = (topic: 'timers' | 'cancels', text: string) =>
+    publishHint(store.writer.redis, prefix, topic, text);
+  const deps: JobCommandDeps = {
+    ...jobDeps(store),
+    hmac: (purpose, text) => createHmac('sha256', key).update(`${purpose}\n${text}`).digest('hex'),
+    idempotencyRetentionMs: 60_000,
+    awaitDurability: async () => true,
+    hint: {
+      timer: (partition, dueAt) => hint('timers', `${partition} ${dueAt}`),
+      cancel: (jobId) => hint('cancels', jobId),
+    },
+  };
+  const context = (owner?: string): CommandContext => ({
+    ...{ actor: 'test', correlation: randomText(8), durability: 'memory' },
+    ...(owner ? { owner } : {}),
+  });
+  const enqueue = async (job: Partial<Static<typeof JobEnqueued>>, owner?: string): Promise<JobId> => {
+    const wanted = { type: 'test', payload: {}, queue: 'default', priority: 'normal' } as const;
+    const done = await enqueueByCommand(deps, context(owner), {
+      ...{ ...wanted, maxAttempts: 3, timeoutSeconds: 60 },
+      ...job,
+    });
+    if (done.kind !== 'done') throw new Error(done.kind);
+    return done.body.id;
+  };
+  return { deps, context, enqueue };
+}
 
 /** Enqueues a job as a command would: its event, its state and its work in one commit. */
 export async function enqueue(

@@ -40,8 +40,8 @@ test('A timer that is set while its promoter waits for an answer does not wait f
   // It has looked and found nothing; the answer is on its way.
   const job = `job-00${randomText(20)}`;
   const due = Date.now() + 50;
-  await redis.zadd(keys.timers, due, job);
-  await redis.hset(keys.timerWork, job, `default normal test ${due} `);
+  await redis.zadd(keys.timers, due, `00000000000001 ${job}`);
+  await redis.hset(keys.timerWork, job, `00000000000001 default normal test ${due} - `);
   hints.publish('timers', `0 ${due}`);
   await until(async () => expect(await redis.zcard(keys.timers)).toBe(0), 5_000);
   expect(await redis.xlen(keys.work('default', 'normal'))).toBe(1);

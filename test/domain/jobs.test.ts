@@ -281,3 +281,35 @@ describe('discarding', () => {
     expect(discardJob(given(enqueued))).toMatchObject({ ok: false, refusal: { code: 'job_not_dead' } });
   });
 });
+
+describe('a job with a callback', () => {
+  const callbackUrl = 'https://hooks.example.com/a';
+  const withCallback: JobEvent = { type: 'JobEnqueued', data: { ...spec, callbackUrl } };
+
+  it('says in its end who is to be told of it, however it ends', () => {
+    const running = given(withCallback, started(1));
+    const final = { error, retryAt: later, final: true };
+    const tookDown = given(withCallback, started(1), started(1, true), started(1, true), started(1, true));
+    const ends = [
+      completeJob(running, 1),
+      failJob(running, final),
+      endCancelledJob(running),
+      cancelJob(given(withCallback)),
+      startJob(tookDown, 'w'),
+    ];
+    expect(ends).toMatchObject(
+      ['JobCompleted', 'JobDeadLettered', 'JobCancelled', 'JobCancelled', 'JobDeadLettered'].map((type) => ({
+        events: [{ type, data: { callbackUrl } }],
+      })),
+    );
+  });
+
+  it('says so nowhere else, and one without says it never', () => {
+    const running = given(withCallback, started(1));
+    const retried = failJob(running, { error, retryAt: later, final: false });
+    expect(
+      JSON.stringify([retried, progressJob(running, 1), startJob(given(withCallback), 'w')]),
+    ).not.toContain('callbackUrl');
+    expect(JSON.stringify(completeJob(given(enqueued, started(1)), 1))).not.toContain('callbackUrl');
+  });
+});

@@ -67,8 +67,8 @@ test('committed: several streams of a partition in one commit, with work and a t
   expect((await redis.xrange(keys.work('default', 'high'), '-', '+')).map(([, fields]) => fields)).toEqual([
     ['j', job, 't', 'export', 'at', '5', 'tp', '00-a-b-01'],
   ]);
-  expect(await redis.zrange(keys.timers, '0', '-1', 'WITHSCORES')).toEqual([job, '77']);
-  expect(await redis.hgetall(keys.timerWork)).toEqual({ [job]: 'default high export 77 ' });
+  expect(await redis.zrange(keys.timers, '0', '-1', 'WITHSCORES')).toEqual([`00000000000004 ${job}`, '77']);
+  expect(await redis.hgetall(keys.timerWork)).toEqual({ [job]: '00000000000004 default high export 77 - ' });
 });
 
 test('committed: a timer is taken away in the same commit, and a job without one passed over', async () => {
@@ -85,11 +85,11 @@ test('committed: a timer is taken away in the same commit, and a job without one
     cancelledTimers,
   });
   expect(kind).toBe('committed');
-  expect(await store.reader.redis.zrange(keys.timers, '0', '-1')).toEqual([other]);
+  expect(await store.reader.redis.zrange(keys.timers, '0', '-1')).toEqual([`00000000000002 ${other}`]);
   expect(await store.reader.redis.hkeys(keys.timerWork)).toEqual([other]);
   const refused = { partition: 0, appends: [append(job, atVersion(1))], cancelledTimers: [other] };
   expect((await store.commit(refused)).kind).toBe('conflict');
-  expect(await store.reader.redis.zrange(keys.timers, '0', '-1')).toEqual([other]);
+  expect(await store.reader.redis.zrange(keys.timers, '0', '-1')).toEqual([`00000000000002 ${other}`]);
 });
 
 test('a claim is found by its key, with the answer and the position of its commit', async () => {
@@ -302,4 +302,30 @@ test('every outcome is measured, errors by their name', async () => {
   await expect(store.commit({ partition: 0, appends: [append(newStream(0))] })).rejects.toThrow(/too full/);
   await store.commit({ partition: 0, appends: [append(newStream(0))], memory: 'completion' });
   expect(seen).toEqual(['MemoryGuardError', 'committed']);
+});
+
+test("a reactor's cursor moves with what it does, and never from where it is not", async () => {
+  const store = await fresh();
+  const lease = { group: 'notifier', token: 7 };
+  await store.writer.redis.hset(keysOf(store).lease('notifier'), 'token', '7');
+  const moving = (from: string, to: string, token = 7) => ({
+    partition: 0,
+    lease: { ...lease, token },
+    cursor: { reactor: 'notifier', from, to },
+  });
+  const cursor = () => store.reader.redis.get(keysOf(store).cursor('notifier'));
+
+  const first = await store.commit({ ...moving('', '1 1 a'), appends: [append(newStream(0))] });
+  expect(first.kind).toBe('committed');
+  expect(await cursor()).toBe('1 1 a');
+  // Without events, too.
+  expect((await store.commit({ ...moving('1 1 a', '1 9 b'), appends: [] })).kind).toBe('committed');
+  expect(await cursor()).toBe('1 9 b');
+
+  for (const stale of [moving('1 1 a', '1 10 c'), moving('', '1 10 c'), moving('1 9 b', '1 10 c', 6)]) {
+    const outcome = await store.commit({ ...stale, appends: [append(newStream(0))] });
+    expect(outcome.kind).toBe('lease_lost');
+  }
+  expect(await cursor()).toBe('1 9 b');
+  expect(await log(store)).toHaveLength(1);
 });

@@ -128,22 +128,20 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
   }
   for (const query of ['?limit=1', '?limit=0']) await ask('GET', `/v1/jobs${query}`, own, '/v1/jobs');
 
-  const schedule = { cron: '0 9 * * MON', timezone: 'Europe/Berlin', job: echo };
-  const made = await ask('POST', '/v1/schedules', { ...asks, body: schedule });
-  await ask('POST', '/v1/schedules', { ...asks, body: schedule });
-  await ask('POST', '/v1/schedules', { ...asks, body: { ...schedule, missed: 'all' } });
-  for (const body of [
-    {},
-    { ...schedule, cron: '0 0 30 2 *' },
-    { ...schedule, job: { ...echo, type: 'export' } },
-  ]) {
-    await ask('POST', '/v1/schedules', { token, body });
-  }
-  const sees = { token, headers: { 'consistent-with': String(made.headers.get('position')) } };
-  for (const query of ['', '?limit=0']) await ask('GET', `/v1/schedules${query}`, sees, '/v1/schedules');
-  for (const which of [made.body.id, 'other']) {
-    await ask('GET', `/v1/schedules/${which}`, sees, '/v1/schedules/{id}');
-    await ask('DELETE', `/v1/schedules/${which}`, { token }, '/v1/schedules/{id}');
+  const { token: operator } = await installation.operator();
+  const reason = 'to see what is answered';
+  for (const who of [operator, token]) {
+    await ask('GET', '/v1/ops/queues', { token: who });
+    for (const name of ['webhooks', 'nowhere']) {
+      await ask('GET', `/v1/ops/queues/${name}`, { token: who }, '/v1/ops/queues/{name}');
+      for (const change of ['pause', 'resume']) {
+        const place = `/v1/ops/queues/{name}/${change}`;
+        const path = `/v1/ops/queues/${name}/${change}`;
+        await ask('POST', path, { token: who, body: { reason } }, place);
+        await ask('POST', `${path}?dryRun=true`, { token: who, body: { reason } }, place);
+        await ask('POST', path, { token: who, body: {} }, place);
+      }
+    }
   }
 
   await ask('POST', '/v1/stream-tickets', { token, body: { path: `/v1/exports/${id}/progress` } });

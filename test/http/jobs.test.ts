@@ -71,6 +71,13 @@ describe('POST /v1/jobs', () => {
     expect(wanted).toEqual([{ type: 'echo', payload: {}, ...own }]);
   });
 
+  test('takes a job with keys that order it and limit it; the limit is 1 where nobody says another', async () => {
+    const { post, wanted } = jobs();
+    const keys = { orderingKey: 'order 1', concurrencyKey: 'customer 7' };
+    expect((await post({ type: 'echo', payload: {}, ...keys })).response.statusCode).toBe(202);
+    expect(wanted).toMatchObject([{ ...keys, concurrencyLimit: 1, priority: 'normal' }]);
+  });
+
   const tenYearsAndADay = new Date(Date.now() + 3654 * 24 * 3_600_000).toISOString();
   test.each([
     [{ type: 'nothing', payload: {} }, '/type'],
@@ -87,7 +94,12 @@ describe('POST /v1/jobs', () => {
     [{ type: 'echo', payload: {}, runAt: tenYearsAndADay }, '/runAt'],
     [{ type: 'echo', payload: {}, maxAttempts: 0 }, '/maxAttempts'],
     [{ type: 'echo', payload: {}, timeoutSeconds: 86_401 }, '/timeoutSeconds'],
-    [{ type: 'echo', payload: {}, orderingKey: 'a' }, '/orderingKey'],
+    [{ type: 'echo', payload: {}, orderingKey: '' }, '/orderingKey'],
+    [{ type: 'echo', payload: {}, orderingKey: 'a'.repeat(201) }, '/orderingKey'],
+    [{ type: 'echo', payload: {}, orderingKey: 'a', priority: 'normal' }, '/priority'],
+    [{ type: 'echo', payload: {}, concurrencyKey: '' }, '/concurrencyKey'],
+    [{ type: 'echo', payload: {}, concurrencyKey: 'a', concurrencyLimit: 0 }, '/concurrencyLimit'],
+    [{ type: 'echo', payload: {}, concurrencyLimit: 2 }, '/concurrencyLimit'],
   ])('refuses %j, and points there', async (body, pointer) => {
     const { post, wanted } = jobs();
     const { response } = await post(body);

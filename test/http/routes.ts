@@ -3,14 +3,7 @@ import type { Done } from '../../src/commands/handle.ts';
 import { echoJob } from '../../src/consumers/echo.ts';
 import { exportJobType } from '../../src/domain/exports.ts';
 import { httpRequestsTo } from '../../src/domain/http-requests.ts';
-import {
-  type AccountId,
-  type ExportId,
-  type JobId,
-  type ScheduleId,
-  type SessionId,
-  streamId,
-} from '../../src/domain/ids.ts';
+import { type AccountId, type ExportId, type JobId, type SessionId, streamId } from '../../src/domain/ids.ts';
 import { createJobTypes } from '../../src/domain/job-types.ts';
 import { accountRoutes } from '../../src/http/accounts.ts';
 import { blobRoutes } from '../../src/http/blobs.ts';
@@ -19,7 +12,7 @@ import { createStreams } from '../../src/http/draining.ts';
 import { exportRoutes } from '../../src/http/exports.ts';
 import { jobRoutes } from '../../src/http/jobs/routes.ts';
 import { metaRoutes } from '../../src/http/meta.ts';
-import { scheduleRoutes } from '../../src/http/schedules.ts';
+import { queueRoutes } from '../../src/http/queues.ts';
 import { sessionRoutes } from '../../src/http/sessions.ts';
 import { streamTicketRoutes } from '../../src/http/stream-tickets.ts';
 import { pollReadModel } from '../../src/http/streams.ts';
@@ -30,14 +23,13 @@ export const accountId: AccountId = streamId('acc', 3, 'a'.repeat(20));
 export const sessionId: SessionId = streamId('ses', 3, 'b'.repeat(20));
 export const exportId: ExportId = streamId('exp', 3, 'c'.repeat(20));
 export const jobId: JobId = streamId('job', 3, 'c'.repeat(20));
-export const scheduleId: ScheduleId = streamId('sched', 3, 'd'.repeat(20));
 
 type Overrides = Partial<
   Parameters<typeof accountRoutes>[0] &
     Parameters<typeof sessionRoutes>[0] &
     Parameters<typeof jobRoutes>[0] &
     Parameters<typeof exportRoutes>[0] &
-    Parameters<typeof scheduleRoutes>[0] &
+    Parameters<typeof queueRoutes>[0] &
     Parameters<typeof metaRoutes>[0] &
     Parameters<typeof blobRoutes>[0]
 > & { server?: Parameters<typeof edge>[0] };
@@ -80,11 +72,9 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     readHistory: async () => [],
     followJob: async function* () {},
     findExport: async () => undefined,
-    shortestPauseSeconds: 60,
-    createSchedule: async () => done({ id: scheduleId, version: 1 }),
-    deleteSchedule: async () => done({ id: scheduleId, version: 2 }),
-    findSchedule: async () => undefined,
-    listSchedules: async () => [],
+    readQueues: async () => [],
+    pauseQueue: async () => done({ id: 'default' as const, version: 1, paused: true }),
+    resumeQueue: async () => done({ id: 'default' as const, version: 2, paused: false }),
     blobSecret: secret,
     secret,
     blobs: {
@@ -106,8 +96,8 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
       streamTicketRoutes(deps),
       jobRoutes(deps),
       exportRoutes(deps),
-      scheduleRoutes(deps),
       webhookRoutes({ secretOf: webhookSecrets(hmac) }),
+      queueRoutes(deps),
       blobRoutes(deps),
       metaRoutes(deps),
     ],

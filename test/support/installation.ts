@@ -32,6 +32,8 @@ export type Installation = {
   start(role: RoleName, environment?: Record<string, string>): Promise<RoleProcess>;
   /** Starts all three. */
   startAll(): Promise<Record<RoleName, RoleProcess>>;
+  /** An operator who has logged in; the API must run. */
+  operator(): Promise<{ token: string }>;
   /** Runs `millrace …` and answers what it printed. */
   cli(
     args: readonly string[],
@@ -108,6 +110,13 @@ export async function createInstallation(servers: {
         installation.start('workers'),
       ]);
       return { api, projectors, workers };
+    },
+    async operator() {
+      const [email, password] = [`${randomBytes(6).toString('hex')}@example.com`, 'a long enough password'];
+      const args = ['accounts', 'create', '--email', email, '--name', 'Op', '--role', 'operator'];
+      const made = await runCli([...args, '--password-stdin', '--json'], environment, password);
+      if (made.code !== 0) throw new Error(`making an operator: ${made.stderr}`);
+      return installation.client().logIn(email, password);
     },
     cli: (args, input) => runCli(args, environment, input),
     async dispose() {

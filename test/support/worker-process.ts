@@ -1,20 +1,20 @@
 /**
- * A worker as a process of its own, for tests that kill one: the job `test` says on the Redis list
- * `<prefix>:runs` when it begins and when it has ended, and takes `payload.ms`; with `how: 'hang'` it holds the
- * event loop all that time (`on` one instance only), with `how: 'deaf'` it heeds no signal.
- * Environment: REDIS_URL, DATABASE_URL, PREFIX, PARTITIONS, INSTANCE_ID, LEASE_TIMING (JSON).
+ * A worker as a process of its own, for tests that kill one. It knows the job `test` (see test-jobs.ts), which says on
+ * the Redis list `<prefix>:runs` when it begins and when it has ended: `begin | end <job> <attempt> <instance>`, and
+ * `alone` where it runs in a process of its own.
+ * Environment: REDIS_URL, DATABASE_URL, PREFIX, PARTITIONS, INSTANCE_ID, LEASE_TIMING (JSON), CONCURRENCY.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { fork } from 'node:child_process';
+import { join } from 'node:path';
 import { pino } from 'pino';
-import { Type } from 'typebox';
-import { defineJob } from '../../src/consumers/define-job.ts';
 import { startLeaseKeeper } from '../../src/consumers/lease-keeper.ts';
 import { startWorkers } from '../../src/consumers/workers.ts';
 import { openDatabase } from '../../src/eventstore/postgres.ts';
 import { createEventStore } from '../../src/eventstore/store.ts';
 import type { LedgerTables } from '../../src/eventstore/tables.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
-import { connectionsTo, randomText, testHmac } from './connections.ts';
+import { connectionsTo, randomText } from './connections.ts';
+import { testJob } from './test-jobs.ts';
 
 const env = (name: string) => {
   const value = process.env[name];
@@ -38,30 +38,7 @@ const store = await createEventStore({
 const say = (word: string, jobId: string, attempt: number) =>
   store.writer.redis.rpush(`${env('PREFIX')}:runs`, `${word} ${jobId} ${attempt} ${instanceId}`);
 
-const job = defineJob({
-  type: 'test',
-  enqueuedBy: 'accounts',
-  queue: 'default',
-  maxAttempts: 3,
-  timeoutSeconds: 60,
-  retry: { baseMs: 20, capMs: 100 },
-  payload: Type.Object({
-    ms: Type.Number(),
-    how: Type.Optional(Type.Enum(['hang', 'deaf'])),
-    on: Type.Optional(Type.String()),
-  }),
-  result: Type.Object({ by: Type.String() }),
-  async run({ job, signal }) {
-    await say('begin', job.id, job.attempt);
-    const { ms, how, on } = job.payload;
-    if (on !== undefined && on !== instanceId) return { by: instanceId };
-    // As a long loop, for less heat.
-    if (how === 'hang') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
-    else await sleep(ms, undefined, how === 'deaf' ? {} : { signal });
-    await say('end', job.id, job.attempt);
-    return { by: instanceId };
-  },
-});
+const job = testJob(instanceId, say);
 
 const workers = await startWorkers({
   instanceId,
@@ -85,10 +62,14 @@ const workers = await startWorkers({
   logger: pino({ level: 'warn' }),
   now: () => new Date(),
   randomText,
-  hmac: testHmac,
   traceCommit: (_, run) => run(undefined),
   jobs: [job],
-  concurrency: 4,
+  spawn: () =>
+    fork(join(import.meta.dirname, 'worker-child.ts'), {
+      execArgv: ['--max-old-space-size=64'],
+      stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    }),
+  concurrency: Number(process.env.CONCURRENCY ?? 4),
   drainMs: 1_000,
   random: Math.random,
 });

@@ -4,6 +4,7 @@ import { type JobId, partitionOf } from '../../domain/ids.ts';
 import type { JobEnqueued, JobEvent } from '../../domain/jobs/events.ts';
 import {
   cancelJob as decideCancel,
+  discardJob as decideDiscard,
   enqueueJob as decideEnqueue,
   retryJob as decideRetry,
 } from '../../domain/jobs/requests.ts';
@@ -12,6 +13,7 @@ import type { Loaded } from '../../eventstore/types.ts';
 import { type CommandContext, type CommandDeps, type CommandResult, changeOf, handle } from '../handle.ts';
 import { anyPartition, mintId, streamFor } from '../mint.ts';
 import { workOf } from '../work.ts';
+import { freedBy, partitionOfHash, withHashes } from './keys.ts';
 
 export type JobCommandDeps = CommandDeps & {
   /** Tells whom it concerns to look sooner. May get lost: they look by themselves after a while. */
@@ -26,16 +28,21 @@ export type JobCommandDeps = CommandDeps & {
 export type JobAccepted = {
   readonly id: JobId;
   readonly version: number;
-  readonly status: 'scheduled' | 'queued' | 'running' | 'cancelled';
+  readonly status: 'scheduled' | 'queued' | 'running' | 'failed' | 'cancelled';
 };
 
-/** Enqueues a job, at once or by a timer. `input` is what `jobOf` made of the request; its payload was checked. */
+/**
+ * Enqueues a job, at once or by a timer; with an ordering key in the partition of its lane, with all others of it.
+ * `input` is what `jobOf` made of the request; its payload was checked.
+ */
 export async function enqueueJob(
   deps: JobCommandDeps,
   context: CommandContext,
   input: Static<typeof JobEnqueued>,
 ): Promise<CommandResult<JobAccepted>> {
-  const minted = await mintId(deps, context, 'job', anyPartition(deps));
+  const wanted = withHashes(deps, context.owner, input);
+  const home = wanted.lane ? partitionOfHash(wanted.lane, deps.store.partitions) : anyPartition(deps);
+  const minted = await mintId(deps, context, 'job', home);
   if (!minted.ok) return { kind: 'key_reused' };
   const jobId: JobId = minted.id;
   const partition = partitionOf(jobId);
@@ -43,7 +50,7 @@ export async function enqueueJob(
   const result = await handle<JobAccepted>(deps, context, partition, async () => {
     const job = await streamFor(deps, jobId, jobFold, minted.fresh);
     const now = deps.now();
-    const decision = decideEnqueue(job.state, dueLater(input, now));
+    const decision = decideEnqueue(job.state, dueLater(wanted, now));
     if (!decision.ok) return decision;
     const change = changeOf(context, now.toISOString(), job, jobFold, decision.events);
     const state = change.state.value as Job;
@@ -96,6 +103,15 @@ export function retryJob(
   return change(deps, context, input, (state, now) => decideRetry(state, now));
 }
 
+/** Gives a dead letter up: what is parked behind it goes on. Refused with `not_found`, `job_not_dead`. */
+export function discardJob(
+  deps: JobCommandDeps,
+  context: CommandContext,
+  input: JobOf,
+): Promise<CommandResult<JobAccepted>> {
+  return change(deps, context, input, (state) => decideDiscard(state));
+}
+
 async function change(
   deps: JobCommandDeps,
   context: CommandContext,
@@ -125,6 +141,7 @@ async function change(
         ...(decision.events.length > 0 ? workOf(jobId, state) : {}),
         // Its work entry can't be named from here: whoever takes it finds the job cancelled.
         ...(state.phase === 'cancelled' ? { cancelledTimers: [jobId] } : {}),
+        ...('spec' in state ? freedBy(jobId, state.spec, state) : {}),
         body: { id: jobId, version: changed.version, status: statusOf(state) },
       },
     };
@@ -132,5 +149,13 @@ async function change(
 }
 
 function statusOf({ phase }: Job): JobAccepted['status'] {
-  return phase === 'scheduled' || phase === 'cancelled' || phase === 'queued' ? phase : 'running';
+  switch (phase) {
+    case 'scheduled':
+    case 'queued':
+    case 'failed':
+    case 'cancelled':
+      return phase;
+    default:
+      return 'running';
+  }
 }

@@ -11,10 +11,18 @@ import {
   snoozeJob,
   startJob,
 } from '../../domain/jobs/runs.ts';
-import { type Job, type JobSpec, jobFold, jobIsFinished, jobIsRunning } from '../../domain/jobs/state.ts';
+import {
+  holdsItsLane,
+  type Job,
+  type JobSpec,
+  jobFold,
+  jobIsFinished,
+  jobIsRunning,
+} from '../../domain/jobs/state.ts';
 import { type EventStore, type Loaded, OutcomeUnknownError } from '../../eventstore/types.ts';
 import { type CommandDeps, changeOf, encodeChange } from '../handle.ts';
 import { workOf } from '../work.ts';
+import { freedBy } from './keys.ts';
 
 export type JobDeps = Pick<CommandDeps, 'now' | 'randomText' | 'traceCommit'> & {
   readonly store: Pick<EventStore, 'load' | 'commit'>;
@@ -28,6 +36,8 @@ export type TakenJob = {
   readonly entryId: string;
   /** When it became due, ms since 1970: what tells the job's own entry from one that a cancellation left behind. */
   readonly dueAt: number;
+  /** Of a job with an ordering key: it holds this lane. */
+  readonly lane?: string;
   readonly lease: { readonly group: string; readonly token: number };
 };
 
@@ -63,7 +73,7 @@ const ACTOR = 'system:worker';
 export async function openRun(deps: JobDeps, taken: TakenJob): Promise<JobRecorded> {
   const loaded = await deps.store.load(taken.jobId, jobFold);
   const { state } = loaded;
-  if (!isIts(taken, state) || jobIsFinished(state)) return finishEntry(deps, taken);
+  if (!isIts(taken, state) || jobIsFinished(state)) return finishEntry(deps, taken, state);
   const { spec, before } = state;
   const recovered = jobIsRunning(state);
   const attempt = recovered ? state.attempts : state.attempts + 1;
@@ -191,11 +201,11 @@ async function record(deps: JobDeps, run: JobRun, recording: Recording): Promise
   const { taken } = run;
   let { loaded } = run;
   for (let attempt = 1; ; attempt++) {
-    if (!isIts(taken, loaded.state)) return finishEntry(deps, taken);
+    if (!isIts(taken, loaded.state)) return finishEntry(deps, taken, loaded.state);
     // Under one lease a job may be started again while a handler of its last run lingers on.
     if (loaded.state.runs !== runsOf(run.loaded.state)) return { kind: 'lease_lost' };
     const decision = recording.decide(loaded.state);
-    if (!decision.ok) return finishEntry(deps, taken);
+    if (!decision.ok) return finishEntry(deps, taken, loaded.state);
     if (decision.events.length === 0) return { kind: 'recorded', run: { ...run, loaded } };
     const context = { actor: ACTOR, correlation: run.spec.correlation, ...ownerOf(run.spec) };
     const stream = { streamId: taken.jobId, ...loaded };
@@ -206,6 +216,7 @@ async function record(deps: JobDeps, run: JobRun, recording: Recording): Promise
       ...(staysTaken(state, recording)
         ? {}
         : { ...workOf(taken.jobId, state, traceparent), finished: [taken] }),
+      ...freedBy(taken.jobId, taken, state),
       memory: recording.memory,
     }));
     if (committed === 'lease_lost') return { kind: 'lease_lost' };
@@ -240,11 +251,17 @@ function isIts(taken: TakenJob, state: Job): state is Extract<Job, { spec: JobSp
   return 'spec' in state && state.dueAt === taken.dueAt;
 }
 
-/** Removes the entry of a job for which nothing is left to do. */
-async function finishEntry(deps: JobDeps, taken: TakenJob): Promise<JobRecorded> {
+/**
+ * Removes the entry of a job for which nothing is left to do. The lane is freed if the job holds it by this entry: one
+ * that was enqueued anew may hold it by another since, and a dead letter holds it on.
+ */
+async function finishEntry(deps: JobDeps, taken: TakenJob, state: Job): Promise<JobRecorded> {
+  const { queue, lane, jobId, dueAt } = taken;
+  const holds = isIts(taken, state) && holdsItsLane(state);
   const committed = await commit(deps, taken, () => ({
     appends: [],
     finished: [taken],
+    ...(lane === undefined || holds ? {} : { freed: [{ queue, lane, jobId, dueAt }] }),
     memory: 'completion',
   }));
   return { kind: committed === 'lease_lost' ? 'lease_lost' : 'finished' };
@@ -252,7 +269,7 @@ async function finishEntry(deps: JobDeps, taken: TakenJob): Promise<JobRecorded>
 
 type Contents = Pick<
   Parameters<EventStore['commit']>[0],
-  'appends' | 'work' | 'timers' | 'finished' | 'memory'
+  'appends' | 'work' | 'timers' | 'finished' | 'freed' | 'memory'
 >;
 
 async function commit(

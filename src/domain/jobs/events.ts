@@ -15,6 +15,9 @@ const Worker = Type.String({ maxLength: 200 });
 /** An HMAC: keys of people's choosing may be an email, and stand in Redis' keys. */
 const KeyHash = Type.String({ pattern: '^[0-9a-f]{16,64}$', maxLength: 64 });
 
+/** As the job was enqueued with; repeated where it ends. */
+const CallbackUrl = Type.Optional(Type.String({ maxLength: 2048 }));
+
 export const Failure = Type.Object({
   name: Type.String({ maxLength: 200 }),
   message: Type.String({ maxLength: 4000 }),
@@ -47,7 +50,7 @@ export const JobEnqueued = Type.Object({
   /** What stands for owner and concurrency key in Redis. Present with `concurrencyKey`. */
   slots: Type.Optional(KeyHash),
   /** Who is told when the job ends, by an `http.request`. */
-  callbackUrl: Type.Optional(Type.String({ maxLength: 2048 })),
+  callbackUrl: CallbackUrl,
   /** The tick that it is the run of. */
   schedule: Type.Optional(Type.Object({ id: Type.String({ maxLength: 80 }), tick: Time })),
 });
@@ -66,7 +69,12 @@ export const JobProgressed = Type.Object({
   progress: Type.Number({ minimum: 0, maximum: 100 }),
   detail: Type.Optional(Json),
 });
-export const JobCompleted = Type.Object({ type: TypeName, attempt: Attempt, result: Json });
+export const JobCompleted = Type.Object({
+  type: TypeName,
+  attempt: Attempt,
+  result: Json,
+  callbackUrl: CallbackUrl,
+});
 /** A worker that stops could not wait for the run: it is no attempt, and no sign of a job that kills workers. */
 export const JobInterrupted = Type.Object({ type: TypeName, attempt: Attempt, worker: Worker });
 /** The handler wants to be run again later: no attempt, and no failure. */
@@ -90,6 +98,7 @@ export const JobDeadLettered = Type.Object({
   /** Its attempts are used up, its error says that trying again is of no use, or it took its process down. */
   reason: Type.Optional(DeadLetterReason),
   ignoredAbort: Type.Optional(Type.Boolean()),
+  callbackUrl: CallbackUrl,
 });
 /** An operator gave a dead letter up: what waited behind it goes on. */
 export const JobDiscarded = Type.Object({ type: TypeName });
@@ -99,6 +108,7 @@ export const JobCancelled = Type.Object({
   type: TypeName,
   /** Attempts begun until then. */
   attempts: Type.Integer({ minimum: 0 }),
+  callbackUrl: CallbackUrl,
 });
 /** A job that had failed, or was cancelled, is to be run again, with all of its attempts. */
 export const JobRetried = Type.Object({

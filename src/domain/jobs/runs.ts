@@ -1,14 +1,19 @@
 import { accept, type Decision, refuse } from '../decision.ts';
 import type { Failure, JobEvent } from './events.ts';
-import { type Job, jobIsFinished, jobIsRunning, type KeptJob } from './state.ts';
+import { type Job, type JobSpec, jobIsFinished, jobIsRunning, type KeptJob } from './state.ts';
 
 /** A job that took a process of its own down this often is not given another. */
 export const MOST_TAKEDOWNS = 3;
 
 const finished = () => refuse('job_finished', 'The job has ended; its result stands.');
 
-export function cancelled(state: KeptJob): Decision<JobEvent> {
-  return accept({ type: 'JobCancelled', data: { type: state.spec.type, attempts: state.attempts } });
+export function cancelled({ spec, attempts }: KeptJob): Decision<JobEvent> {
+  return accept({ type: 'JobCancelled', data: { type: spec.type, attempts, ...calling(spec) } });
+}
+
+/** Who is told of an end: in the event itself, so that the notifier looks up nothing, and passes all others over. */
+function calling({ callbackUrl }: JobSpec): { callbackUrl?: string } {
+  return callbackUrl === undefined ? {} : { callbackUrl };
 }
 
 /** Whether its next run gets a process of its own: one before it ended without a word. */
@@ -32,7 +37,14 @@ export function startJob(state: Job, worker: string, lastWords?: string): Decisi
   if (state.phase === 'running' && state.alone && state.takedowns + 1 >= MOST_TAKEDOWNS) {
     return accept({
       type: 'JobDeadLettered',
-      data: { type, attempt, error: tookDown(lastWords), worker, reason: 'takedowns' },
+      data: {
+        type,
+        attempt,
+        error: tookDown(lastWords),
+        worker,
+        reason: 'takedowns',
+        ...calling(state.spec),
+      },
     });
   }
   const alone = runsAlone(state);
@@ -63,7 +75,8 @@ export function progressJob(state: Job, progress: number, detail?: unknown): Dec
 export function completeJob(state: Job, result: unknown): Decision<JobEvent> {
   if (state.phase === 'cancelling') return cancelled(state);
   if (state.phase !== 'running') return finished();
-  return accept({ type: 'JobCompleted', data: { type: state.spec.type, attempt: state.attempts, result } });
+  const { spec, attempts: attempt } = state;
+  return accept({ type: 'JobCompleted', data: { type: spec.type, attempt, result, ...calling(spec) } });
 }
 
 /** Records that a worker stops and can't wait for the run: it begins anew elsewhere, as the same attempt. */
@@ -110,7 +123,7 @@ export function failJob(
   };
   if (input.final || attempt - state.before >= maxAttempts) {
     const reason = input.final ? 'no_retry' : 'attempts';
-    return accept({ type: 'JobDeadLettered', data: { ...data, reason } });
+    return accept({ type: 'JobDeadLettered', data: { ...data, reason, ...calling(state.spec) } });
   }
   const retryAt = dueAgain(state, input.retryAt);
   return accept({ type: 'JobAttemptFailed', data: { ...data, retryAt } });

@@ -2,6 +2,7 @@ import type { Static } from 'typebox';
 import type { Fold } from '../decision.ts';
 import type { FoldMeta } from '../event.ts';
 import type { JobEnqueued, JobEvent } from './events.ts';
+import { readJob, writeJob } from './kept.ts';
 
 /** What was asked for, by whom, and in the course of what. */
 export type JobSpec = Static<typeof JobEnqueued> & {
@@ -24,7 +25,7 @@ export type KeptJob = {
    * that may run the job: an entry of another time was left behind by a cancellation.
    */
   readonly dueAt: number;
-  /** A run of this attempt ended without a word: until one has ended with a word, it runs in a process of its own. */
+  /** A run of it ended without a word: until one has ended by itself, it runs in a process of its own. */
   readonly suspect: boolean;
   /** Runs in a process of its own that ended without a word, since it was enqueued or retried by hand. */
   readonly takedowns: number;
@@ -41,8 +42,9 @@ export type Job =
   | { readonly phase: 'succeeded'; readonly attempts: number; readonly owner?: string };
 
 export const jobFold: Fold<Job, JobEvent & FoldMeta> = {
-  fold: 4,
+  fold: 5,
   initial: { phase: 'none' },
+  kept: { write: writeJob, read: readJob },
   evolve(state, event) {
     if (event.type === 'JobEnqueued') return enqueued(event);
     if (!('spec' in state)) return state;
@@ -70,7 +72,12 @@ export const jobFold: Fold<Job, JobEvent & FoldMeta> = {
         return { ...kept, phase: 'scheduled', attempts, suspect: false, dueAt: Date.parse(event.data.until) };
       }
       case 'JobAttemptFailed':
-        return { ...kept, phase: 'retrying', suspect: false, dueAt: Date.parse(event.data.retryAt) };
+        return {
+          ...kept,
+          phase: 'retrying',
+          suspect: wasKilled(kept, event.data),
+          dueAt: Date.parse(event.data.retryAt),
+        };
       case 'JobCompleted': {
         const { owner } = kept.spec;
         return { phase: 'succeeded', attempts: event.data.attempt, ...(owner ? { owner } : {}) };
@@ -95,6 +102,11 @@ export const jobFold: Fold<Job, JobEvent & FoldMeta> = {
     }
   },
 };
+
+/** In a process of its own it did not end when its time was up: among others it might hang a worker again. */
+function wasKilled({ suspect }: KeptJob, { ignoredAbort = false }: { ignoredAbort?: boolean }): boolean {
+  return suspect && ignoredAbort;
+}
 
 function keptOf({ spec, attempts, runs, before, dueAt, suspect, takedowns }: KeptJob): KeptJob {
   return { spec, attempts, runs, before, dueAt, suspect, takedowns };

@@ -1,0 +1,29 @@
+import { createHmacs, webhookSecrets } from '../access/signing.ts';
+import { unsealed } from '../access/unseal.ts';
+import { createDiskStore } from '../blobs/disk.ts';
+import type { Config } from '../config.ts';
+import type { JobDefinition } from '../consumers/define-job.ts';
+import { addressCheck } from '../consumers/http-request/addresses.ts';
+import { features, plainJobs } from '../features.ts';
+import type { Parts } from './base.ts';
+import { randomText } from './random.ts';
+import { peopleOf } from './write-side.ts';
+
+/** All types of jobs with what their handlers need: for a worker, and for the process in which it lets one run alone. */
+export function jobDefinitions(config: Config, { db }: Pick<Parts, 'db' | 'store'>): JobDefinition[] {
+  const people = peopleOf(config, db);
+  return [
+    ...plainJobs,
+    features.exports.job({
+      db,
+      blobs: createDiskStore(config.BLOB_DIR),
+      openSealed: (accountId, data) => unsealed(data, (texts) => people.openFor(accountId, texts)),
+      randomText,
+    }),
+    features.webhooks.job({
+      destinations: config.HTTP_REQUEST_ALLOW,
+      allows: addressCheck(config.HTTP_REQUEST_ALLOW_PRIVATE),
+      secretOf: webhookSecrets(createHmacs(config.HMAC_KEY)),
+    }),
+  ];
+}
