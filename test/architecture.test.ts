@@ -5,7 +5,17 @@ import { describe, expect, it } from 'vitest';
 import { eventTypes } from '../src/domain/events.ts';
 
 /** A feature has the same file name in every role; features of one role never import each other. */
-const FEATURES = ['accounts', 'sessions', 'jobs', 'exports', 'queues', 'echo', 'webhooks', 'http-request'];
+const FEATURES = [
+  'accounts',
+  'sessions',
+  'jobs',
+  'exports',
+  'queues',
+  'echo',
+  'webhooks',
+  'http-request',
+  'notifier',
+];
 
 /** Folders of `src` that a folder may import, besides itself. Everything but the domain may import telemetry. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {

@@ -1,6 +1,9 @@
+import { createHmacs } from '../access/signing.ts';
 import { createLedger } from '../consumers/ledger.ts';
+import { createNotifier } from '../consumers/notifier.ts';
 import { observeLedger } from '../consumers/observe-ledger.ts';
 import { startProjectors } from '../consumers/projectors.ts';
+import { createReactorGroup } from '../consumers/reactor.ts';
 import { codec } from '../domain/events.ts';
 import { openPool } from '../eventstore/postgres.ts';
 import { projections } from '../features.ts';
@@ -9,12 +12,13 @@ import type { AnyProjection, AnyRow } from '../projections/projection.ts';
 import { createProjectionGroup } from '../projections/runner.ts';
 import { type Base, openParts, type Role } from './base.ts';
 import { roleDeps, roleOf } from './consuming.ts';
+import { commandBasics } from './write-side.ts';
 
 const LEDGER_POOL = 4;
 
 const TRIM = { windowEvents: 1_000, retentionMs: 60_000, everyMs: 5_000 } as const;
 
-/** The ledger, the projections, and trimming. */
+/** The ledger, the projections, reactors, and trimming. */
 export async function startProjectorRole(base: Base): Promise<Role> {
   const { metrics } = base;
   const parts = await openParts(base, 'projectors');
@@ -32,10 +36,17 @@ export async function startProjectorRole(base: Base): Promise<Role> {
     reading(accounts),
     reading(jobs),
     reading(exports),
+    // Here, where the log is read anyway: a tail of its own would cost the workers as much as their jobs.
+    createReactorGroup({ ...commandBasics, store }, createNotifier(hexOf(base.config.HMAC_KEY))),
   ];
   const running = await startProjectors({ ...roleDeps(base, parts, 'projectors'), groups, trim: TRIM });
   return roleOf('projectors', running, { db, store }, async () => {
     await pool.end();
     await parts.close();
   });
+}
+
+function hexOf(key: Buffer): (purpose: string, text: string) => string {
+  const hmac = createHmacs(key);
+  return (purpose, text) => hmac(purpose, text).toString('hex');
 }

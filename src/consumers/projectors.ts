@@ -9,7 +9,7 @@ import { shareByPartition } from './shared.ts';
 import { startTrimmer } from './trimmer.ts';
 
 export type ProjectorDeps = RoleDeps & {
-  /** The ledger, and every projection. */
+  /** The ledger, every projection, and reactors. */
   readonly groups: readonly OrderedGroup[];
   readonly trim: {
     readonly windowEvents: number;
