@@ -1,20 +1,10 @@
 import { once } from 'node:events';
 import { describe, expect, it } from 'vitest';
 import type { JobId } from '../../src/domain/ids.ts';
-import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { children, isAlive, PARTITIONS, runs, startWorker } from './processes.ts';
-import { enqueue, jobState, openWorld, until } from './support.ts';
+import { enqueue, history, jobState, openWorld, until } from './support.ts';
 
 const INNOCENT = 49;
-
-/** The events of a job that are still in the log: types, and what they say. */
-async function history(store: OpenEventStore, jobId: JobId) {
-  const logs = await Promise.all(store.keys.map(({ log }) => store.reader.redis.xrange(log, '-', '+')));
-  return logs
-    .flat()
-    .filter(([, fields]) => fields[3] === jobId)
-    .map(([, fields]) => ({ type: fields[7], data: JSON.parse(fields[9] ?? '') }));
-}
 
 const shortLeases = { leaseMs: 3_000, renewEveryMs: 500 };
 

@@ -4,9 +4,10 @@ import type { Static } from 'typebox';
 import { onTestFinished, vi } from 'vitest';
 import { type CommandContext, changeOf, encodeChange } from '../../src/commands/handle.ts';
 import { enqueueJob as enqueueByCommand, type JobCommandDeps } from '../../src/commands/jobs/requests.ts';
+import { openRun, recordStart, type TakenJob } from '../../src/commands/jobs/runs.ts';
 import { publishHint } from '../../src/consumers/hints.ts';
 import type { RoleDeps } from '../../src/consumers/role.ts';
-import { type JobId, type StreamId, streamId } from '../../src/domain/ids.ts';
+import { type JobId, partitionOf, type StreamId, streamId } from '../../src/domain/ids.ts';
 import type { JobEnqueued, JobPriority } from '../../src/domain/jobs/events.ts';
 import { enqueueJob } from '../../src/domain/jobs/requests.ts';
 import { type Job, jobFold } from '../../src/domain/jobs/state.ts';
@@ -181,4 +182,42 @@ export async function jobState(store: OpenEventStore, jobId: JobId): Promise<Job
 
 export function until<T>(check: () => T | Promise<T>, timeout = 10_000): Promise<T> {
   return vi.waitFor(check, { timeout, interval: 20 });
+}
+
+/** Takes a job's one work entry as the owner of its lane would, whose lease this takes for a moment. */
+export async function takeEntry(store: OpenEventStore, jobId: JobId): Promise<TakenJob> {
+  const keys = store.keys[partitionOf(jobId)];
+  if (!keys) throw new Error('no such partition');
+  const { redis } = store.writer;
+  const lease = { group: 'lane:default', token: 7 };
+  await redis.hset(keys.lease(lease.group), { owner: 'dead#1', token: lease.token });
+  const entries = await redis.xrange(keys.work('default', 'normal'), '-', '+');
+  const mine = entries.filter(([, fields]) => fields[1] === jobId);
+  const [entryId, fields] = mine[0] ?? [];
+  if (!entryId || !fields || mine.length !== 1) throw new Error(`${jobId} has ${mine.length} entries`);
+  return { jobId, queue: 'default', priority: 'normal', entryId, dueAt: Number(fields[5]), lease };
+}
+
+/** A job whose worker died while it ran: its start is recorded, and no end. */
+export async function orphan(
+  store: OpenEventStore,
+  options: Parameters<typeof enqueue>[1] = {},
+): Promise<JobId> {
+  const jobId = await enqueue(store, options);
+  const taken = await takeEntry(store, jobId);
+  const opened = await openRun(jobDeps(store), taken);
+  if (opened.kind !== 'recorded') throw new Error(opened.kind);
+  const started = await recordStart(jobDeps(store), opened.run, 'dead#1');
+  if (started.kind !== 'recorded') throw new Error(started.kind);
+  await store.writer.redis.del(store.keys[partitionOf(jobId)]?.lease(taken.lease.group) ?? '');
+  return jobId;
+}
+
+/** The events of a job that are still in the log. */
+export async function history(store: OpenEventStore, jobId: JobId) {
+  const log = store.keys[partitionOf(jobId)]?.log ?? '';
+  const entries = await store.reader.redis.xrange(log, '-', '+');
+  return entries
+    .filter(([, fields]) => fields[3] === jobId)
+    .map(([, fields]) => ({ type: fields[7], data: JSON.parse(fields[9] ?? '') }));
 }

@@ -205,7 +205,10 @@ async function record(deps: JobDeps, run: JobRun, recording: Recording): Promise
     // Under one lease a job may be started again while a handler of its last run lingers on.
     if (loaded.state.runs !== runsOf(run.loaded.state)) return { kind: 'lease_lost' };
     const decision = recording.decide(loaded.state);
-    if (!decision.ok) return finishEntry(deps, taken, loaded.state);
+    // By its entry a job that has not ended is yet to be run: only that of one that has ended may go.
+    if (!decision.ok) {
+      return jobIsFinished(loaded.state) ? finishEntry(deps, taken, loaded.state) : { kind: 'lease_lost' };
+    }
     if (decision.events.length === 0) return { kind: 'recorded', run: { ...run, loaded } };
     const context = { actor: ACTOR, correlation: run.spec.correlation, ...ownerOf(run.spec) };
     const stream = { streamId: taken.jobId, ...loaded };

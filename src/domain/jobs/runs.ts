@@ -82,6 +82,7 @@ export function completeJob(state: Job, result: unknown): Decision<JobEvent> {
 /** Records that a worker stops and can't wait for the run: it begins anew elsewhere, as the same attempt. */
 export function interruptJob(state: Job, worker: string): Decision<JobEvent> {
   if (state.phase === 'cancelling') return cancelled(state);
+  if (state.phase === 'queued') return accept();
   if (state.phase !== 'running') return finished();
   return accept({ type: 'JobInterrupted', data: { type: state.spec.type, attempt: state.attempts, worker } });
 }
