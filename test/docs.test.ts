@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import packageJson from '../package.json' with { type: 'json' };
+import { program } from '../src/cli/program.ts';
 import { referencePages } from '../src/cli/reference.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -9,7 +10,7 @@ const read = (file: string) => readFile(join(root, file), 'utf8');
 
 describe('the documents', () => {
   it('have a reference that is what `npx millrace reference` writes', async () => {
-    for (const [name, page] of Object.entries(referencePages())) {
+    for (const [name, page] of Object.entries(referencePages(program()))) {
       expect(await read(`docs/reference/${name}`), name).toBe(page);
     }
   });

@@ -10,11 +10,9 @@ import { pauseQueue, resumeQueue } from '../commands/queues.ts';
 import { endSession, login, refreshSession } from '../commands/sessions.ts';
 import { createJobTypes } from '../domain/job-types.ts';
 import { sessionFold } from '../domain/sessions.ts';
-import { connectBlocking, connectSubscriber } from '../eventstore/connections.ts';
-import { followStream } from '../eventstore/follow.ts';
-import { readHistory, wholeHistory } from '../eventstore/history.ts';
+import { connectSubscriber } from '../eventstore/connections.ts';
+import { wholeHistory } from '../eventstore/history.ts';
 import type { OpenEventStore } from '../eventstore/store.ts';
-import { openLogTail, TAIL_BLOCK_MS } from '../eventstore/tail.ts';
 import { createCheckpointWatches } from '../eventstore/watches.ts';
 import { configuredJobTypes, features, jobTypes, projections } from '../features.ts';
 import { blobRoutes } from '../http/blobs.ts';
@@ -32,6 +30,7 @@ import { findJob, listJobs } from '../projections/jobs/queries.ts';
 import { groupOf } from '../projections/projection.ts';
 import { currentTraceparent } from '../telemetry/tracing.ts';
 import { type Base, type Role, readinessOf } from './base.ts';
+import { openFollowing } from './following.ts';
 import { readQueues } from './queues.ts';
 import { openWriteSide } from './write-side.ts';
 
@@ -42,7 +41,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
   const { db, store, commands, hmac } = side;
   const subscriber = connectSubscriber({ url: config.REDIS_URL, name: 'api-hints' });
   const watchCheckpoints = createCheckpointWatches(subscriber, config.KEY_PREFIX);
-  const tail = tailOf(base, store);
+  const following = openFollowing(base, side, 'api');
   const streams = createStreams({ perAccount: config.STREAMS_PER_ACCOUNT, metrics });
   const contextOf = commandContexts({ hmac, durability: config.DURABILITY });
   const loadSession = (id: Parameters<typeof store.load>[0]) => store.load(id, sessionFold);
@@ -99,12 +98,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         listJobs: (listing) => listJobs(db, listing),
         jobAsOf: (id, asOf) => jobAsOf(wholeHistory(store, id), asOf),
         readHistory: store.history,
-        followJob: (id, options) =>
-          followStream(
-            { tail, read: (...rest) => readHistory({ ...store, connection: store.reader, db }, ...rest) },
-            id,
-            options,
-          ),
+        followJob: following.follow,
         streams,
         checkSession,
       }),
@@ -130,7 +124,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
   });
   const close = async () => {
     await server.close();
-    tail.close();
+    following.close();
     subscriber.disconnect();
     await side.close();
   };
@@ -141,17 +135,6 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
     await close();
     throw error;
   }
-}
-
-/** The newest events, for all that follow one live in this process. */
-function tailOf({ config, logger }: Base, { keys, reader, fence }: OpenEventStore) {
-  const blocking = connectBlocking({
-    url: config.REDIS_URL,
-    name: 'api-tail',
-    blockMs: TAIL_BLOCK_MS,
-    onError: (err) => logger.debug({ err }, 'the connection that live streams read from broke'),
-  });
-  return openLogTail({ keys, blocking, reader, fence });
 }
 
 function limiter({ config, logger }: Base, store: OpenEventStore, hmac: Hmac): TakeLimit {

@@ -1,46 +1,57 @@
 import { randomBytes } from 'node:crypto';
 import { text } from 'node:stream/consumers';
-import { openWriteSide } from '../app/write-side.ts';
+import { Command, Option } from 'commander';
 import { registerAccount } from '../commands/accounts.ts';
-import { readConfig } from '../config.ts';
-import { createLogger } from '../telemetry/logging.ts';
-import { createMetrics } from '../telemetry/metrics.ts';
+import { contextOf } from './changes.ts';
+import { examples } from './examples.ts';
 import { UsageError } from './exit.ts';
+import { withInstallation } from './installation.ts';
 
-type Options = { email: string; name: string; role: string; passwordStdin?: boolean; json?: boolean };
+type Options = {
+  email: string;
+  name: string;
+  role: 'user' | 'operator';
+  passwordStdin?: boolean;
+  json?: boolean;
+};
+
+/** `millrace accounts …` */
+export function accountsCommand(): Command {
+  const accounts = new Command('accounts').description('People who may log in.');
+  examples(accounts.command('create'), [
+    ['millrace accounts create --email ada@example.com --name Ada --role operator', ''],
+  ])
+    .description('Register an account, of any role.')
+    .requiredOption('--email <email>', 'its email')
+    .requiredOption('--name <name>', 'its name')
+    .addOption(new Option('--role <role>', 'what it may do').choices(['user', 'operator']).default('user'))
+    .option('--password-stdin', 'read the password from standard input; otherwise one is made and printed')
+    .option('--json', 'print JSON')
+    .action(createAccount);
+  return accounts;
+}
 
 /** `millrace accounts create`: the way to a first operator, as nobody can become one over HTTP. */
-export async function createAccount(options: Options): Promise<void> {
-  const { role } = options;
-  if (role !== 'user' && role !== 'operator')
-    throw new UsageError(`--role must be user or operator, not ${role}.`);
-  if (!/^[^\s@]+@[^\s@]+$/.test(options.email))
-    throw new UsageError(`--email ${options.email} is not an email.`);
-  const password = options.passwordStdin
+async function createAccount(options: Options): Promise<void> {
+  const { email, name, role, passwordStdin, json } = options;
+  if (!/^[^\s@]+@[^\s@]+$/.test(email)) throw new UsageError(`--email ${email} is not an email.`);
+  const password = passwordStdin
     ? (await text(process.stdin)).trimEnd()
     : randomBytes(15).toString('base64url');
   if (password.length < 12 || password.length > 128)
     throw new UsageError('The password must have 12 to 128 characters.');
 
-  const config = readConfig(process.env);
-  const logger = createLogger({ level: 'error', role: 'cli', instanceId: config.INSTANCE_ID });
-  const side = await openWriteSide({ config, logger, metrics: createMetrics({ node: false }) }, 'cli');
-  try {
-    const result = await registerAccount(
-      side.commands,
-      { actor: 'system:cli', correlation: randomBytes(8).toString('hex'), durability: 'memory' },
-      { email: options.email, name: options.name, role, password },
-    );
+  await withInstallation(async ({ commands }, { config }) => {
+    const context = contextOf(config, {});
+    const result = await registerAccount(commands, context, { email, name, role, password });
     if (result.kind !== 'done') {
       throw new Error(result.kind === 'refused' ? result.refusal.detail : 'This was done before.');
     }
-    const shown = options.passwordStdin ? {} : { password };
-    if (options.json) console.log(JSON.stringify({ ...result.body, position: result.position, ...shown }));
+    const shown = passwordStdin ? {} : { password };
+    if (json) console.log(JSON.stringify({ ...result.body, position: result.position, ...shown }));
     else
       console.log(
-        `Account ${result.body.id} (${role}) for ${options.email}.${options.passwordStdin ? '' : ` Password: ${password}`}`,
+        `Account ${result.body.id} (${role}) for ${email}.${passwordStdin ? '' : ` Password: ${password}`}`,
       );
-  } finally {
-    await side.close();
-  }
+  });
 }

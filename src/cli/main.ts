@@ -2,18 +2,23 @@
 import { CommanderError } from 'commander';
 import { ConfigError } from '../config.ts';
 import { StoreUnavailableError } from '../eventstore/types.ts';
+import { problemOf } from '../http/failures.ts';
 import { UsageError } from './exit.ts';
 import { program } from './program.ts';
 
-/**
- * Exit codes: 0 done, 1 refused or failed, 2 used wrongly, 3 something that it needs is away.
- */
+// Whoever reads what is printed may leave before its end: `| head`.
+process.stdout.on('error', (error) => {
+  if ('code' in error && error.code === 'EPIPE') process.exit(0);
+  throw error;
+});
+
 try {
   await program().parseAsync();
 } catch (error) {
   process.exitCode = exitCode(error);
 }
 
+/** `EXIT_CODES` says what they mean. */
 function exitCode(error: unknown): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
   if (error instanceof UsageError || error instanceof ConfigError) {
@@ -24,14 +29,11 @@ function exitCode(error: unknown): number {
     console.error(`Nothing was done: ${error.message}`);
     return 3;
   }
+  const problem = problemOf(error);
+  if (problem?.code === 'read_store_unavailable') {
+    console.error(`${problem.message} ${error instanceof Error ? error.message : ''}`.trimEnd());
+    return 3;
+  }
   console.error(error instanceof Error ? error.message : String(error));
-  return isUnreachable(error) ? 3 : 1;
-}
-
-function isUnreachable(error: unknown): boolean {
-  return (
-    error instanceof Error &&
-    'code' in error &&
-    ['ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT'].includes(String(error.code))
-  );
+  return problem?.code === 'invalid_request' ? 2 : 1;
 }

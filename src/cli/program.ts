@@ -1,5 +1,7 @@
 import { Command } from 'commander';
-import { createAccount } from './accounts.ts';
+import { accountsCommand } from './accounts.ts';
+import { EXIT_CODES } from './exit.ts';
+import { jobsCommand } from './jobs/commands.ts';
 import { migrate } from './migrate.ts';
 import { showConfiguration, writeReference } from './reference.ts';
 
@@ -13,30 +15,17 @@ export function program(): Command {
       'after',
       `
 Where the environment names no servers, the installation that \`npm start\` made is used.
-Exit codes: 0 done, 1 refused or failed, 2 used wrongly, 3 something that it needs is away.`,
+Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll('`', '')}`).join('; ')}.`,
     );
 
+  for (const command of [jobsCommand(), accountsCommand()]) {
+    millrace.addCommand(inheriting(command, millrace));
+  }
   millrace
     .command('migrate')
     .description('Bring the database to the newest schema. Several may run at once; one does the work.')
     .option('--json', 'print JSON')
     .action(migrate);
-
-  const accounts = millrace.command('accounts').description('People who may log in.');
-  accounts
-    .command('create')
-    .description('Register an account, of any role.')
-    .requiredOption('--email <email>', 'its email')
-    .requiredOption('--name <name>', 'its name')
-    .option('--role <role>', 'user or operator', 'user')
-    .option('--password-stdin', 'read the password from standard input; otherwise one is made and printed')
-    .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      '\nExample:\n  millrace accounts create --email ada@example.com --name Ada --role operator',
-    )
-    .action(createAccount);
-
   millrace
     .command('config')
     .description('List the environment variables: meaning, default.')
@@ -46,6 +35,13 @@ Exit codes: 0 done, 1 refused or failed, 2 used wrongly, 3 something that it nee
     .command('reference')
     .description('Write the generated pages of the reference.')
     .argument('[folder]', 'where to', 'docs/reference')
-    .action(writeReference);
+    .action((folder: string) => writeReference(folder, millrace));
   return millrace;
+}
+
+/** What `.command()` does and `.addCommand()` does not: settings reach the commands below. */
+function inheriting(command: Command, from: Command): Command {
+  command.copyInheritedSettings(from);
+  for (const below of command.commands) inheriting(below, from);
+  return command;
 }

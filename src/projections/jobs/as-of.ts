@@ -17,14 +17,24 @@ export async function jobAsOf(
 ): Promise<{ readonly job: JobView; readonly owner?: string } | undefined> {
   let row: JobRow | undefined;
   for await (const raw of history) {
-    const event = codec.decode(raw);
-    if (!isJobEvent(event)) throw new Error(`${raw.type} is no event of a job`);
+    const event = jobEventOf(raw);
     if ('at' in asOf && Date.parse(event.meta.at) > asOf.at.getTime()) break;
     row = projection.reduce(row, event);
     if ('version' in asOf && event.version === asOf.version) break;
   }
   if (!row || ('version' in asOf && row.version !== asOf.version)) return undefined;
   return { job: view(row), ...(row.owner === null ? {} : { owner: row.owner }) };
+}
+
+/** A job's row after another event of it: what `view` shows. */
+export function rowAfter(row: JobRow | undefined, raw: RawEvent): JobRow {
+  return projection.reduce(row, jobEventOf(raw));
+}
+
+function jobEventOf(raw: RawEvent): Recorded<JobEvent> {
+  const event = codec.decode(raw);
+  if (!isJobEvent(event)) throw new Error(`${raw.type} is no event of a job`);
+  return event;
 }
 
 function isJobEvent(event: RecordedEvent): event is Recorded<JobEvent> {

@@ -1,0 +1,24 @@
+import type { StreamId } from '../domain/ids.ts';
+import { connectBlocking } from '../eventstore/connections.ts';
+import { type FollowOptions, followStream } from '../eventstore/follow.ts';
+import { readHistory } from '../eventstore/history.ts';
+import { openLogTail, TAIL_BLOCK_MS } from '../eventstore/tail.ts';
+import type { Base, Parts } from './base.ts';
+
+/** Streams live, for all that follow one in this process: over one connection. */
+export function openFollowing({ config, logger }: Base, { db, store }: Parts, name: string) {
+  const { keys, reader, fence } = store;
+  const blocking = connectBlocking({
+    url: config.REDIS_URL,
+    name: `${name}-tail`,
+    blockMs: TAIL_BLOCK_MS,
+    onError: (err) => logger.debug({ err }, 'the connection that live streams read from broke'),
+  });
+  const tail = openLogTail({ keys, blocking, reader, fence });
+  const read = (...rest: [StreamId, { after?: number; limit?: number }]) =>
+    readHistory({ connection: reader, db, keys, fence }, ...rest);
+  return {
+    follow: (id: StreamId, options: FollowOptions) => followStream({ tail, read }, id, options),
+    close: tail.close,
+  };
+}

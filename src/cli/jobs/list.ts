@@ -1,0 +1,65 @@
+import { readCursor, writeCursor } from '../../http/cursors.ts';
+import { type JobView, listJobs } from '../../projections/jobs/queries.ts';
+import type { Before } from '../../projections/listing.ts';
+import type { JobStatus } from '../../projections/run.ts';
+import { withReadModels } from '../installation.ts';
+import { type ListOptions, printList } from '../output/pages.ts';
+import type { Column, Style } from '../output/table.ts';
+import { shortTime } from '../output/time.ts';
+
+const COLOURS: Partial<Record<JobStatus, Style>> = {
+  running: 'cyan',
+  retrying: 'yellow',
+  succeeded: 'green',
+  failed: 'red',
+  cancelled: 'dim',
+};
+
+export function statusColour({ status }: Pick<JobView, 'status'>): Style | undefined {
+  return COLOURS[status];
+}
+
+export function statusText({ status, parked, discarded }: JobView): string {
+  return parked ? `${status}, parked` : discarded ? `${status}, discarded` : status;
+}
+
+const columns: readonly Column<JobView>[] = [
+  { title: 'ID', of: ({ id }) => id },
+  { title: 'TYPE', of: ({ type }) => type, cut: true },
+  { title: 'QUEUE', of: ({ queue }) => queue },
+  { title: 'STATUS', of: statusText, colour: statusColour },
+  { title: 'DONE', of: ({ progress }) => `${Math.round(progress)} %`, right: true },
+  { title: 'ATTEMPTS', of: ({ attempts }) => String(attempts), right: true },
+  { title: 'CREATED (UTC)', of: ({ createdAt }) => shortTime(createdAt) },
+  { title: 'ERROR', of: ({ error }) => errorText(error), cut: true },
+];
+
+type Options = ListOptions & {
+  readonly status?: JobStatus;
+  readonly type?: string;
+  readonly queue?: string;
+  readonly owner?: string;
+  readonly from?: string;
+  readonly to?: string;
+};
+
+/** `millrace jobs ls` */
+export function listJobsCommand(options: Options): Promise<void> {
+  const { status, type, queue, owner, from, to } = options;
+  return withReadModels((db, hmac) =>
+    printList<JobView, Before>({
+      options,
+      columns,
+      read: (page) => listJobs(db, { status, type, queue, owner, from, to, ...page }),
+      after: ({ createdAt, id }) => ({ createdAt, id }),
+      readCursor: (text) => readCursor(hmac, 'jobs', text),
+      writeCursor: (after) => writeCursor(hmac, 'jobs', after),
+    }),
+  );
+}
+
+/** `TypeError: no room`, of an error as rows and events have it. */
+export function errorText(error: unknown): string {
+  if (typeof error !== 'object' || error === null || !('message' in error)) return '';
+  return 'name' in error ? `${error.name}: ${error.message}` : String(error.message);
+}

@@ -1,0 +1,68 @@
+import type { JobId } from '../../domain/ids.ts';
+import { type HistoryRange, wholeHistory } from '../../eventstore/history.ts';
+import { readStream } from '../../eventstore/ledger-read.ts';
+import { findJob, type JobView } from '../../projections/jobs/queries.ts';
+import { withReadModels } from '../installation.ts';
+import { type Column, createTable, drawFacts, style } from '../output/table.ts';
+import { shortTime } from '../output/time.ts';
+import { detailOf, eventOf, type ShownEvent } from './events.ts';
+import { jobIdOf, noSuchJob } from './job-id.ts';
+import { errorText, statusColour, statusText } from './list.ts';
+
+const columns: readonly Column<ShownEvent>[] = [
+  { title: '', of: ({ version }) => String(version), right: true },
+  { title: 'TIME (UTC)', of: ({ time }) => shortTime(time) },
+  { title: 'EVENT', of: ({ type }) => type },
+  { title: 'ACTOR', of: ({ actor }) => actor },
+  { title: 'DETAIL', of: detailOf, cut: true },
+];
+
+/** `millrace jobs show` */
+export function showJob(text: string, options: { readonly json?: boolean }): Promise<void> {
+  const id = jobIdOf(text);
+  return withReadModels(async (db) => {
+    const job = await findJob(db, id);
+    if (!job) throw noSuchJob(id);
+    const ledger = {
+      history: (of: JobId, { after, limit }: HistoryRange) => readStream(db, of, after, limit),
+    };
+    const events: ShownEvent[] = [];
+    for await (const event of wholeHistory(ledger, id)) events.push(eventOf(event));
+    if (options.json) {
+      console.log(JSON.stringify({ ...job, events }));
+      return;
+    }
+    process.stdout.write(`${style(process.stdout, 'bold', id)}\n`);
+    drawFacts(factsOf(job), process.stdout);
+    process.stdout.write('\n');
+    createTable(columns, process.stdout).draw(events);
+  });
+}
+
+function factsOf(job: JobView): [string, string | undefined][] {
+  const { error, result } = job;
+  return [
+    ['type', job.type],
+    ['queue', `${job.queue}, priority ${job.priority}`],
+    ['status', style(process.stdout, statusColour(job) ?? 'reset', statusText(job))],
+    ['progress', `${Math.round(job.progress)} %`],
+    ['attempts', String(job.attempts)],
+    ['ordering key', job.orderingKey],
+    ['concurrency key', job.concurrencyKey],
+    ['callback', job.callbackUrl],
+    ['created', job.createdAt],
+    ['due', job.dueAt],
+    ['started', job.startedAt],
+    ['finished', job.finishedAt],
+    ['worker', job.worker],
+    ['trace', job.traceId],
+    ['result', result === undefined ? undefined : JSON.stringify(result, null, 2)],
+    ['given up for', job.reason],
+    ['error', error === undefined ? undefined : stackOf(error)],
+  ];
+}
+
+function stackOf(error: unknown): string {
+  const stack = typeof error === 'object' && error !== null && 'stack' in error ? error.stack : undefined;
+  return typeof stack === 'string' ? stack : errorText(error);
+}
