@@ -1,5 +1,5 @@
-import { connect, createServer, type Socket } from 'node:net';
 import { onTestFinished } from 'vitest';
+import { openProxy } from './tcp-proxy.ts';
 
 export type Proxy = {
   /** The server's URL, by way of the proxy. */
@@ -24,99 +24,32 @@ export type Proxy = {
   delay(ms: number): void;
 };
 
-/** Stands between a client and a server on loopback, and breaks things. Closed when the test ends. */
+/** A proxy before a server on loopback, closed when the test ends. */
 export async function startProxy(target: string): Promise<Proxy> {
   const to = new URL(target);
-  const pairs = new Set<[Socket, Socket]>();
-  let lies: ((request: string) => boolean) | undefined;
-  let refusing = false;
-  let swallowing = false;
-  let delayMs = 0;
-  let onDropped: () => void = () => {};
-  let onSwallowed: () => void = () => {};
-  let swallowed = Promise.resolve();
-  let dropped = new Promise<void>((resolve) => {
-    onDropped = resolve;
-  });
-
-  const server = createServer((client) => {
-    if (refusing) {
-      client.destroy();
-      return;
-    }
-    const upstream = connect(Number(to.port), to.hostname);
-    const pair: [Socket, Socket] = [client, upstream];
-    pairs.add(pair);
-    const mute = swallowing;
-    let broken = false;
-    const end = () => {
-      client.destroy();
-      upstream.destroy();
-      pairs.delete(pair);
-    };
-    client.on('data', (data) => {
-      upstream.write(data);
-      if (lies?.(data.toString('latin1'))) {
-        lies = undefined;
-        broken = true;
-      }
-    });
-    upstream.on('data', (data) => {
-      if (broken) {
-        onDropped();
-        end();
-      } else if (mute || swallowing) {
-        onSwallowed();
-      } else if (delayMs > 0) setTimeout(() => client.writable && client.write(data), delayMs);
-      else client.write(data);
-    });
-    for (const socket of pair) {
-      socket.on('error', end);
-      socket.on('close', end);
-    }
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const address = server.address();
-  if (address === null || typeof address === 'string') throw new Error('the proxy has no port');
-  const cut = () => {
-    for (const [client, upstream] of pairs) {
-      client.destroy();
-      upstream.destroy();
-    }
-  };
-  onTestFinished(() => {
-    cut();
-    server.close();
-  });
+  const proxy = await openProxy(() => ({ host: to.hostname, port: Number(to.port) }));
+  onTestFinished(() => proxy.close());
+  let dropped = Promise.withResolvers<void>();
+  let swallowed = Promise.withResolvers<void>();
+  proxy.onDropped(() => dropped.resolve());
+  proxy.onSwallowed(() => swallowed.resolve());
   const url = new URL(target);
-  url.port = String(address.port);
+  url.port = String(proxy.port);
   return {
     url: url.href,
     dropReplyTo(matches) {
-      lies = matches;
-      dropped = new Promise((resolve) => {
-        onDropped = resolve;
-      });
+      dropped = Promise.withResolvers();
+      proxy.dropReplyTo(matches);
     },
-    dropped: () => dropped,
-    cut,
-    refuse() {
-      refusing = true;
-      cut();
-    },
-    accept() {
-      refusing = false;
-      swallowing = false;
-    },
+    dropped: () => dropped.promise,
+    cut: proxy.cut,
+    refuse: proxy.refuse,
+    accept: proxy.accept,
     swallowAnswers() {
-      swallowing = true;
-      swallowed = new Promise((resolve) => {
-        onSwallowed = resolve;
-      });
+      swallowed = Promise.withResolvers();
+      proxy.swallow('answers');
     },
-    swallowed: () => swallowed,
-    delay(ms) {
-      delayMs = ms;
-    },
+    swallowed: () => swallowed.promise,
+    delay: proxy.delay,
   };
 }

@@ -1,0 +1,68 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Type } from 'typebox';
+import { defineJob, type JobDefinition, NoRetryError } from '../../src/consumers/define-job.ts';
+
+/** What one attempt does: takes its time, then ends well, throws, or throws for good. */
+export const Step = Type.Object({
+  ms: Type.Integer({ minimum: 0, maximum: 60_000 }),
+  how: Type.Enum(['ok', 'throw', 'final']),
+  /** It heeds no signal: it runs on although its lease is gone, and offers its result. */
+  deaf: Type.Optional(Type.Boolean()),
+});
+
+/** `n`: the number of the wish that the job came from; an attempt beyond the last step does as the last. */
+export const Payload = Type.Object({
+  n: Type.Integer(),
+  steps: Type.Array(Step, { minItems: 1, maxItems: 10 }),
+});
+/** Which run's result it is, and by which process. */
+export const Result = Type.Object({ run: Type.String(), by: Type.String() });
+
+export type Said = {
+  readonly what: 'begin' | 'end' | 'threw' | 'aborted';
+  readonly job: string;
+  readonly attempt: number;
+  /** Another for each time that a handler is called. */
+  readonly run: string;
+  /** The process, another after each restart. */
+  readonly by: string;
+};
+
+export const FAULTS_JOB = 'faults.work';
+
+/** A job whose runs say in a log of their own what they do, wherever they are run. */
+export function faultsJob(deps: {
+  readonly by: string;
+  readonly newRun: () => string;
+  readonly say: (said: Said) => Promise<void>;
+}): JobDefinition {
+  return defineJob({
+    type: FAULTS_JOB,
+    enqueuedBy: 'accounts',
+    queue: 'default',
+    maxAttempts: 6,
+    timeoutSeconds: 30,
+    retry: { baseMs: 40, capMs: 400 },
+    payload: Payload,
+    result: Result,
+    async run({ job, signal, progress }) {
+      const run = deps.newRun();
+      const say = (what: Said['what']) =>
+        deps.say({ what, job: job.id, attempt: job.attempt, run, by: deps.by });
+      const step = job.payload.steps[Math.min(job.attempt, job.payload.steps.length) - 1];
+      if (!step) throw new NoRetryError('a job has a step at least');
+      await say('begin');
+      try {
+        if (step.ms > 400) progress(50);
+        if (step.ms > 0) await sleep(step.ms, undefined, step.deaf ? {} : { signal });
+      } catch (error) {
+        await say('aborted');
+        throw error;
+      }
+      await say(step.how === 'ok' ? 'end' : 'threw');
+      if (step.how === 'throw') throw new Error(`attempt ${job.attempt} fails as planned`);
+      if (step.how === 'final') throw new NoRetryError('fails for good, as planned');
+      return { run, by: deps.by };
+    },
+  });
+}
