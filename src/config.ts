@@ -108,6 +108,12 @@ const Variables = Type.Object({
     maximum: 1_048_576,
     description: 'Heap of each of these, in MiB',
   }),
+  SCHEDULE_SHORTEST_PAUSE_SECONDS: Type.Integer({
+    default: 60,
+    minimum: 1,
+    maximum: 86_400,
+    description: 'Schedules that fire more often are refused',
+  }),
   HTTP_REQUEST_ALLOW: Type.String({
     default: '',
     description:

@@ -8,11 +8,13 @@ import { accountRoutes } from './http/accounts.ts';
 import { exportRoutes } from './http/exports.ts';
 import { jobRoutes } from './http/jobs/routes.ts';
 import { queueRoutes } from './http/queues.ts';
+import { scheduleRoutes } from './http/schedules.ts';
 import { sessionRoutes } from './http/sessions.ts';
 import { webhookRoutes } from './http/webhooks.ts';
 import { projection as accounts } from './projections/accounts.ts';
 import { projection as exports } from './projections/exports.ts';
 import { projection as jobs } from './projections/jobs/table.ts';
+import { projection as schedules } from './projections/schedules.ts';
 
 /** Table of contents: what each feature adds to each role. */
 export const features = {
@@ -21,6 +23,7 @@ export const features = {
   jobs: { routes: jobRoutes, projection: jobs },
   queues: { routes: queueRoutes },
   exports: { routes: exportRoutes, projection: exports, job: exportJob },
+  schedules: { routes: scheduleRoutes, projection: schedules },
   webhooks: { routes: webhookRoutes, job: httpRequestJob },
 } as const;
 
@@ -36,4 +39,4 @@ export const configuredJobTypes = (settings: { readonly HTTP_REQUEST_ALLOW: read
 ];
 
 /** Read models that this code writes and reads. */
-export const projections = { accounts, jobs, exports } as const;
+export const projections = { accounts, jobs, exports, schedules } as const;

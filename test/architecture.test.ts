@@ -10,6 +10,7 @@ const FEATURES = [
   'sessions',
   'jobs',
   'exports',
+  'schedules',
   'queues',
   'echo',
   'webhooks',

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { Redis } from 'ioredis';
 import { Type } from 'typebox';
+import { createHmacs } from '../../src/access/signing.ts';
 import { openParts } from '../../src/app/base.ts';
 import { roleDeps } from '../../src/app/consuming.ts';
-import { commandBasics, openWriteSide } from '../../src/app/write-side.ts';
+import { commandBasics, hexHmac, openWriteSide } from '../../src/app/write-side.ts';
 import type { CommandContext } from '../../src/commands/handle.ts';
 import { enqueueJob } from '../../src/commands/jobs/requests.ts';
 import { defineJob } from '../../src/consumers/define-job.ts';
@@ -117,6 +118,7 @@ function sides(withProjectors = false): Pick<Contestant, 'producer' | 'worker'> 
         const running = await startWorkers({
           ...roleDeps(base, { ...parts, store }, 'workers'),
           ...commandBasics,
+          hmac: hexHmac(createHmacs(base.config.HMAC_KEY)),
           jobs: [...plainJobs, job],
           concurrency,
           drainMs: 5_000,

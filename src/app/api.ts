@@ -7,6 +7,7 @@ import { registerAccount } from '../commands/accounts.ts';
 import { requestExport } from '../commands/exports.ts';
 import { cancelJob, enqueueJob, retryJob } from '../commands/jobs/requests.ts';
 import { pauseQueue, resumeQueue } from '../commands/queues.ts';
+import { createSchedule, deleteSchedule } from '../commands/schedules.ts';
 import { endSession, login, refreshSession } from '../commands/sessions.ts';
 import { createJobTypes } from '../domain/job-types.ts';
 import { sessionFold } from '../domain/sessions.ts';
@@ -28,6 +29,7 @@ import { findExport } from '../projections/exports.ts';
 import { jobAsOf } from '../projections/jobs/as-of.ts';
 import { findJob, listJobs } from '../projections/jobs/queries.ts';
 import { groupOf } from '../projections/projection.ts';
+import { findSchedule, listSchedules } from '../projections/schedules.ts';
 import { currentTraceparent } from '../telemetry/tracing.ts';
 import { type Base, type Role, readinessOf } from './base.ts';
 import { openFollowing } from './following.ts';
@@ -50,6 +52,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
   const blobs = createDiskStore(config.BLOB_DIR);
   const blobSecret = hmac('blob urls', '');
   const tokenKeys = readTokenKeys(config.TOKEN_KEYS);
+  const types = createJobTypes([...jobTypes, ...configuredJobTypes(config)]);
   const ready = () => readinessOf(side);
 
   const server = createServer({
@@ -87,7 +90,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
       features.jobs.routes({
         hmac,
         contextOf,
-        jobTypes: createJobTypes([...jobTypes, ...configuredJobTypes(config)]),
+        jobTypes: types,
         enqueueJob: (...rest) => enqueueJob(commands, ...rest),
         // A batch is one span, that of its request, and not a thousand.
         enqueueInBatch: (...rest) =>
@@ -110,6 +113,16 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         watchReadModel: (projection, partition) => watchCheckpoints(groupNamed(projection), partition),
         streams,
         checkSession,
+      }),
+      features.schedules.routes({
+        hmac,
+        contextOf,
+        jobTypes: types,
+        shortestPauseSeconds: config.SCHEDULE_SHORTEST_PAUSE_SECONDS,
+        createSchedule: (...rest) => createSchedule(commands, ...rest),
+        deleteSchedule: (...rest) => deleteSchedule(commands, ...rest),
+        findSchedule: (id, owner) => findSchedule(db, id, owner),
+        listSchedules: (listing) => listSchedules(db, listing),
       }),
       features.webhooks.routes({ secretOf: webhookSecrets(hmac) }),
       features.queues.routes({

@@ -12,7 +12,7 @@ import type { AnyProjection, AnyRow } from '../projections/projection.ts';
 import { createProjectionGroup } from '../projections/runner.ts';
 import { type Base, openParts, type Role } from './base.ts';
 import { roleDeps, roleOf } from './consuming.ts';
-import { commandBasics } from './write-side.ts';
+import { commandBasics, hexHmac } from './write-side.ts';
 
 const LEDGER_POOL = 4;
 
@@ -30,23 +30,22 @@ export async function startProjectorRole(base: Base): Promise<Role> {
   });
   const reading = <R extends AnyRow>(projection: AnyProjection<R>) =>
     createProjectionGroup({ db, projection, codec, observe: observeProjection(projection, metrics) });
-  const { accounts, jobs, exports } = projections;
+  const { accounts, jobs, exports, schedules } = projections;
   const groups = [
     createLedger(pool, db, { observe: observeLedger }),
     reading(accounts),
     reading(jobs),
     reading(exports),
+    reading(schedules),
     // Here, where the log is read anyway: a tail of its own would cost the workers as much as their jobs.
-    createReactorGroup({ ...commandBasics, store }, createNotifier(hexOf(base.config.HMAC_KEY))),
+    createReactorGroup(
+      { ...commandBasics, store },
+      createNotifier(hexHmac(createHmacs(base.config.HMAC_KEY))),
+    ),
   ];
   const running = await startProjectors({ ...roleDeps(base, parts, 'projectors'), groups, trim: TRIM });
   return roleOf('projectors', running, { db, store }, async () => {
     await pool.end();
     await parts.close();
   });
-}
-
-function hexOf(key: Buffer): (purpose: string, text: string) => string {
-  const hmac = createHmacs(key);
-  return (purpose, text) => hmac(purpose, text).toString('hex');
 }

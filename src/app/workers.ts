@@ -1,12 +1,13 @@
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { createHmacs } from '../access/signing.ts';
 import type { Config } from '../config.ts';
 import type { SpawnChild } from '../consumers/in-child.ts';
 import { startWorkers } from '../consumers/workers.ts';
 import { type Base, openParts, type Role } from './base.ts';
 import { roleDeps, roleOf } from './consuming.ts';
 import { jobDefinitions } from './jobs.ts';
-import { commandBasics } from './write-side.ts';
+import { commandBasics, hexHmac } from './write-side.ts';
 
 /** The part of a shutdown's time that jobs have; the rest is for handing over what is left of them. */
 const DRAIN_JOBS = 0.9;
@@ -20,6 +21,7 @@ export async function startWorkerRole(base: Base): Promise<Role> {
   const running = await startWorkers({
     ...roleDeps(base, parts, 'workers'),
     ...commandBasics,
+    hmac: hexHmac(createHmacs(config.HMAC_KEY)),
     jobs: jobDefinitions(config, parts),
     spawn: childrenOf(config),
     mostChildren: config.WORKER_CHILDREN,

@@ -1,10 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { createPasswords } from '../access/passwords.ts';
 import { createPeople, masterKey } from '../access/people.ts';
-import { createHmacs } from '../access/signing.ts';
+import { createHmacs, type Hmac } from '../access/signing.ts';
 import type { CommandDeps } from '../commands/handle.ts';
 import type { JobCommandDeps } from '../commands/jobs/requests.ts';
 import type { QueueCommandDeps } from '../commands/queues.ts';
+import type { ScheduleCommandDeps } from '../commands/schedules.ts';
 import type { SessionDeps } from '../commands/sessions.ts';
 import type { Config } from '../config.ts';
 import { publishHint } from '../consumers/hints.ts';
@@ -38,15 +39,16 @@ export async function openWriteSide(base: Base, name: string) {
     trusted: parts.store.fence.trusted,
     timeoutMs: config.DURABILITY_TIMEOUT_MS,
   });
-  const hint = (topic: 'timers' | 'cancels' | 'queues', text: string) =>
+  const hint = (topic: 'timers' | 'ticks' | 'cancels' | 'queues', text: string) =>
     publishHint(parts.store.writer.redis, config.KEY_PREFIX, topic, text);
   const commands: CommandDeps &
     SessionDeps &
     JobCommandDeps &
-    QueueCommandDeps & { readonly people: typeof people } = {
+    QueueCommandDeps &
+    ScheduleCommandDeps & { readonly people: typeof people } = {
     ...commandBasics,
     store: parts.store,
-    hmac: (purpose, text) => hmac(purpose, text).toString('hex'),
+    hmac: hexHmac(hmac),
     idempotencyRetentionMs: config.IDEMPOTENCY_RETENTION * 1000,
     awaitDurability,
     people,
@@ -56,6 +58,7 @@ export async function openWriteSide(base: Base, name: string) {
     sessionLifetimeMs: SESSION_LIFETIME_MS,
     hint: {
       timer: (partition, dueAt) => hint('timers', `${partition} ${dueAt}`),
+      tick: (partition, at) => hint('ticks', `${partition} ${at}`),
       cancel: (jobId) => hint('cancels', jobId),
       queue: (queue) => hint('queues', queue),
     },
@@ -73,6 +76,11 @@ export async function openWriteSide(base: Base, name: string) {
       await parts.close();
     },
   };
+}
+
+/** Keyed hashes as commands name things by them. */
+export function hexHmac(hmac: Hmac): CommandDeps['hmac'] {
+  return (purpose, text) => hmac(purpose, text).toString('hex');
 }
 
 /** Clock, randomness and tracing of whatever commits. */

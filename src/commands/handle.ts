@@ -9,6 +9,7 @@ import {
   type EventStore,
   type Expected,
   type FreedLane,
+  type NextTick,
   StoreUnavailableError,
   type Work,
 } from '../eventstore/types.ts';
@@ -86,6 +87,7 @@ export type StreamChange = {
 /** What a command decided: nothing to refuse, so this is to be committed. */
 export type Plan<B> = {
   readonly changes: readonly StreamChange[];
+  readonly ticks?: readonly NextTick[];
   readonly work?: readonly Work[];
   readonly timers?: readonly Work[];
   readonly cancelledTimers?: readonly JobId[];
@@ -187,6 +189,7 @@ function commitRequest<B>(
       .filter((change) => change.events.length > 0)
       .map((change, index) => encodeChange(deps, context, change, index === 0 ? claim : undefined)),
     ...(claim ? { claim: { ...claim, retentionMs: deps.idempotencyRetentionMs } } : {}),
+    ...(plan.ticks ? { ticks: plan.ticks } : {}),
     ...(plan.work ? { work: plan.work.map(traced) } : {}),
     ...(plan.timers ? { timers: plan.timers.map(traced) } : {}),
     ...(plan.cancelledTimers ? { cancelledTimers: plan.cancelledTimers } : {}),

@@ -7,11 +7,12 @@ import type { Redis } from 'ioredis';
  * - `members`: `<role>`; somebody came or went
  * - `leases`: `<group> <partition>`; a lease was released
  * - `timers`: `<partition> <due, ms since 1970>`; a timer was set
+ * - `ticks`: `<partition> <due, ms since 1970>`; a schedule was made
  * - `cancels`: `<job id>`; a running job is to end
  * - `queues`: `<queue>`; it was paused, or resumed
  * - `checkpoints`: `<group> <partition> <epoch> <seq>`; an ordered group's transaction was committed
  */
-export type HintTopic = 'members' | 'leases' | 'timers' | 'cancels' | 'queues' | 'checkpoints';
+export type HintTopic = 'members' | 'leases' | 'timers' | 'ticks' | 'cancels' | 'queues' | 'checkpoints';
 
 export type Hints = {
   /** Never throws and is not waited for. */

@@ -1,4 +1,5 @@
 import type { JobDeps } from '../commands/jobs/runs.ts';
+import type { TickDeps } from '../commands/schedules.ts';
 import { JobQueue } from '../domain/jobs/events.ts';
 import { type Cancellations, createCancellations } from './cancellations.ts';
 import type { JobDefinition } from './define-job.ts';
@@ -8,6 +9,7 @@ import { startLane } from './lane.ts';
 import type { Group } from './ownership.ts';
 import { type PausedQueues, watchQueues } from './queues.ts';
 import { type RoleDeps, type RunningRole, startRole } from './role.ts';
+import { schedulesGroup } from './schedules.ts';
 import { shareByPartition } from './shared.ts';
 import { createSlots } from './slots.ts';
 import { PRIORITIES, workStreams } from './take.ts';
@@ -15,7 +17,8 @@ import { timersGroup } from './timers.ts';
 import { openWaker, WAKE_BLOCK_MS } from './waker.ts';
 
 export type WorkerDeps = RoleDeps &
-  Omit<JobDeps, 'store'> & {
+  Omit<JobDeps, 'store'> &
+  Pick<TickDeps, 'hmac'> & {
     readonly jobs: readonly JobDefinition[];
     /** Jobs at once in this process. */
     readonly concurrency: number;
@@ -40,7 +43,7 @@ export function laneGroup(queue: string): string {
   return `lane:${queue}`;
 }
 
-/** Runs jobs: one lane for each queue and partition that it owns, and the timers that lead back to them. */
+/** Runs jobs: one lane for each queue and partition that it owns, the timers that lead back to them, and schedules. */
 export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
   const { store, connections, logger } = deps;
   const definitions = new Map(deps.jobs.map((job) => [job.type, job]));
@@ -115,7 +118,7 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
       hints,
       logger,
     });
-    return [...lanes, timers];
+    return [...lanes, timers, schedulesGroup({ ...deps, hints })];
   });
   return {
     ...role,

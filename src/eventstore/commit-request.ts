@@ -18,7 +18,7 @@ export type EncodedCommit = {
  * of another partition, a stream twice, an append without events, a fingerprint with spaces.
  */
 export function encodeCommit(names: PartitionKeys, request: CommitRequest): EncodedCommit {
-  const { lease, cursor, claim, appends, work, freed, timers, cancelledTimers, finished } = request;
+  const { lease, cursor, claim, appends, ticks, work, freed, timers, cancelledTimers, finished } = request;
   const keys: string[] = [];
   const args: (string | number)[] = [0, 0, ''];
   let shape = '';
@@ -41,6 +41,12 @@ export function encodeCommit(names: PartitionKeys, request: CommitRequest): Enco
     args.push(claim.fingerprint, claim.answer, claim.retentionMs);
   }
   const { versions, streams, bytes } = encodeAppends(names, appends, keys, args);
+  if (ticks && ticks.length > 0) {
+    shape += 's';
+    keys.push(names.ticks);
+    args.push(ticks.length);
+    for (const { scheduleId, at } of ticks) args.push(scheduleId, at ?? '-');
+  }
   const unkeyed = work?.filter(({ lane }) => lane === undefined);
   if (unkeyed && unkeyed.length > 0) {
     shape += 'w';

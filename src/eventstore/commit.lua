@@ -8,21 +8,22 @@
 --
 -- KEYS  1 meta, 2 log, 3 the caller's last call, then for each commit in order:
 --         lease (with a lease), cursor (with a cursor), claim (with a claim), state of each append,
---         stream of each work entry,
+--         ticks (only with ticks), stream of each work entry,
 --         timers and timers:work (only with keyed work) and the stream of each keyed entry,
 --         timers and timers:work (only with timers), the same (only with timers taken away), stream of each
 --         finished entry, blocked, parked and stream of each lane that is freed
 -- ARGV  1 store id, 2 epoch, 3 run id of the server that this connection speaks to,
 --       4 number of this call, 5 how long it is remembered, in ms, 6 number of commits, then for each commit:
 --         number of its KEYS, number of its ARGV after these two
---         shape: letters for the parts it has: l lease, u cursor, c claim, w work, k work with an ordering key,
---         t timers, x timers taken away, f finished, r lanes freed
+--         shape: letters for the parts it has: l lease, u cursor, c claim, s ticks of
+--         schedules, w work, k work with an ordering key, t timers, x timers taken away, f finished, r lanes freed
 --         l: lease token
 --         u: where a reactor's cursor must be ('': nowhere yet), where it is to be
 --         c: fingerprint (no spaces), answer, retention in ms
 --         number of appends; each: stream id, expected version ('-': minted), seq up to which absence was
 --           proven ('-': was not), version after, '<fold> <state JSON>', number of events;
 --           each: id, version, type, data, meta
+--         s: number of schedules; each: schedule id, its next tick in ms ('-': it has none any more)
 --         w: number of work entries; each: job id, type, due in ms, traceparent
 --         k: number of keyed entries; each: job id, type, due in ms, traceparent, lane, and as a timer's work
 --         t: number of timers; each: job id, due in ms, '<queue> <priority> <type> <due> <lane> <traceparent>'
@@ -171,6 +172,19 @@ for _ = 1, ARGV[6] do
     a = after
 
     if not plain then
+      if find(shape, 's', 1, true) then
+        local schedules = ARGV[a]
+        a = a + 1
+        for _ = 1, schedules do
+          if ARGV[a + 1] == '-' then
+            call('ZREM', KEYS[k], ARGV[a])
+          else
+            call('ZADD', KEYS[k], ARGV[a + 1], ARGV[a])
+          end
+          a = a + 2
+        end
+        k = k + 1
+      end
       if find(shape, 'w', 1, true) then
         local work = ARGV[a]
         a = a + 1

@@ -16,6 +16,8 @@ export type PartitionKeys = {
   readonly timers: string;
   /** Hash: job id → `<seq, 14 digits> <work as encodeTimer writes it>`. */
   readonly timerWork: string;
+  /** Sorted set: schedule id, scored by its next tick (ms). */
+  readonly ticks: string;
   readonly state: (streamId: string) => string;
   readonly claim: (key: string) => string;
   readonly lease: (group: string) => string;
@@ -49,6 +51,7 @@ export function keysOf(prefix: string, partition: number, tag: string): Partitio
     log: `${base}log`,
     timers: `${base}timers`,
     timerWork: `${base}timers:work`,
+    ticks: `${base}ticks`,
     state: (streamId) => `${base}state:${streamId}`,
     claim: (key) => `${base}claim:${key}`,
     lease: (group) => `${base}lease:${group}`,

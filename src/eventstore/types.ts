@@ -1,6 +1,6 @@
 import type { Fold } from '../domain/decision.ts';
 import type { FoldMeta, RawEvent } from '../domain/event.ts';
-import type { EventId, JobId, StreamId } from '../domain/ids.ts';
+import type { EventId, JobId, ScheduleId, StreamId } from '../domain/ids.ts';
 import type { Position } from '../domain/position.ts';
 
 /** What must be true of a stream for a commit to append to it. */
@@ -48,6 +48,8 @@ export type FreedLane = {
    */
   readonly dueAt?: number;
 };
+/** When a schedule ticks next, ms since 1970. Absent: never again. */
+export type NextTick = { readonly scheduleId: ScheduleId; readonly at?: number | undefined };
 
 /** Everything that one atomic commit does, in one partition. All or nothing. */
 export type CommitRequest = {
@@ -74,6 +76,8 @@ export type CommitRequest = {
   };
   /** May be empty: then the commit only writes its claim. */
   readonly appends: readonly AppendToStream[];
+  /** Of the schedules whose next tick is another one by this commit. */
+  readonly ticks?: readonly NextTick[];
   readonly work?: readonly Work[];
   /** Lanes whose holders end with this commit. */
   readonly freed?: readonly FreedLane[];

@@ -129,6 +129,25 @@ export function createMetrics(options: { readonly node?: boolean } = {}) {
       labelNames: ['type'],
       registers,
     }),
+    /** Seconds from a schedule's tick to the commit that enqueued its run. */
+    scheduleDelay: new Histogram({
+      name: METRIC.scheduleDelay,
+      help: 'Seconds from the tick of a schedule to its run being enqueued',
+      buckets: WAIT_SECONDS,
+      registers,
+    }),
+    /** Ticks that were due and got no run of their own. */
+    scheduleMissed: new Counter({
+      name: METRIC.scheduleMissed,
+      help: 'Ticks of schedules that were missed and have no run of their own',
+      registers,
+    }),
+    /** Ticks that could not be dealt with for another reason than that a store is away; tried again each minute. */
+    scheduleFailures: new Counter({
+      name: METRIC.scheduleFailures,
+      help: 'Ticks of schedules that failed and are tried again a minute later',
+      registers,
+    }),
     /** Leases by group and event: `acquired`, `released`, `lost`, `expired`. */
     leaseChanges: new Counter({
       name: METRIC.leaseChanges,

@@ -13,7 +13,7 @@ import { enqueueJob } from '../../src/domain/jobs/requests.ts';
 import { type Job, jobFold } from '../../src/domain/jobs/state.ts';
 import { createEventStore, type OpenEventStore } from '../../src/eventstore/store.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
-import { connectionsTo, randomText } from '../support/connections.ts';
+import { connectionsTo, randomText, testHmac } from '../support/connections.ts';
 import { createWorld, type World } from '../support/world.ts';
 
 export const quiet = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' });
@@ -60,6 +60,7 @@ export const jobDeps = (store: OpenEventStore) => ({
   store,
   now: () => new Date(),
   randomText,
+  hmac: testHmac,
   traceCommit: <T>(_: number, run: (traceparent: string | undefined) => Promise<T>) => run(undefined),
 });
 

@@ -346,11 +346,11 @@ describe('Workers', () => {
   it('that stop hand over at once, and a new one has every partition', async () => {
     const { world, store } = await openWorld();
     const first = await start(world, store, async () => null);
-    expect(first.held()).toHaveLength(4); // lane and timers of two partitions
+    expect(first.held()).toHaveLength(6); // lane, timers and schedules of two partitions
     const second = await start(world, store, async () => null);
     await first.stop();
     const stopped = Date.now();
-    await until(() => expect(second.held()).toHaveLength(4));
+    await until(() => expect(second.held()).toHaveLength(6));
     expect(Date.now() - stopped).toBeLessThan(2_000);
   });
 });

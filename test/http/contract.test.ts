@@ -144,6 +144,24 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
     }
   }
 
+  const schedule = { cron: '0 9 * * MON', timezone: 'Europe/Berlin', job: echo };
+  const made = await ask('POST', '/v1/schedules', { ...asks, body: schedule });
+  await ask('POST', '/v1/schedules', { ...asks, body: schedule });
+  await ask('POST', '/v1/schedules', { ...asks, body: { ...schedule, missed: 'all' } });
+  for (const body of [
+    {},
+    { ...schedule, cron: '0 0 30 2 *' },
+    { ...schedule, job: { ...echo, type: 'export' } },
+  ]) {
+    await ask('POST', '/v1/schedules', { token, body });
+  }
+  const sees = { token, headers: { 'consistent-with': String(made.headers.get('position')) } };
+  for (const query of ['', '?limit=0']) await ask('GET', `/v1/schedules${query}`, sees, '/v1/schedules');
+  for (const which of [made.body.id, 'other']) {
+    await ask('GET', `/v1/schedules/${which}`, sees, '/v1/schedules/{id}');
+    await ask('DELETE', `/v1/schedules/${which}`, { token }, '/v1/schedules/{id}');
+  }
+
   await ask('POST', '/v1/stream-tickets', { token, body: { path: `/v1/exports/${id}/progress` } });
   await ask('POST', '/v1/stream-tickets', { token, body: {} });
   for (const path of ['/livez', '/readyz', '/.well-known/jwks.json', '/openapi.json', '/asyncapi.json']) {

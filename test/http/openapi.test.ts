@@ -48,6 +48,7 @@ describe('the OpenAPI document', () => {
   test('names every route of this API, as docs and clients know them', async () => {
     const operations = operationsOf(await read('/openapi.json')).map(({ name }) => name);
     expect(operations.filter((name) => !name.startsWith('head ')).sort()).toEqual([
+      'delete /v1/schedules/{id}',
       'delete /v1/sessions/{id}',
       'get /.well-known/jwks.json',
       'get /asyncapi.json',
@@ -65,6 +66,8 @@ describe('the OpenAPI document', () => {
       'get /v1/jobs/{id}/events',
       'get /v1/ops/queues',
       'get /v1/ops/queues/{name}',
+      'get /v1/schedules',
+      'get /v1/schedules/{id}',
       'get /v1/sessions/{id}',
       'get /v1/webhooks/secret',
       'post /v1/accounts',
@@ -75,6 +78,7 @@ describe('the OpenAPI document', () => {
       'post /v1/jobs/{id}/retry',
       'post /v1/ops/queues/{name}/pause',
       'post /v1/ops/queues/{name}/resume',
+      'post /v1/schedules',
       'post /v1/sessions',
       'post /v1/sessions/refresh',
       'post /v1/stream-tickets',

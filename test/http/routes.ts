@@ -3,7 +3,14 @@ import type { Done } from '../../src/commands/handle.ts';
 import { echoJob } from '../../src/consumers/echo.ts';
 import { exportJobType } from '../../src/domain/exports.ts';
 import { httpRequestsTo } from '../../src/domain/http-requests.ts';
-import { type AccountId, type ExportId, type JobId, type SessionId, streamId } from '../../src/domain/ids.ts';
+import {
+  type AccountId,
+  type ExportId,
+  type JobId,
+  type ScheduleId,
+  type SessionId,
+  streamId,
+} from '../../src/domain/ids.ts';
 import { createJobTypes } from '../../src/domain/job-types.ts';
 import { accountRoutes } from '../../src/http/accounts.ts';
 import { blobRoutes } from '../../src/http/blobs.ts';
@@ -13,6 +20,7 @@ import { exportRoutes } from '../../src/http/exports.ts';
 import { jobRoutes } from '../../src/http/jobs/routes.ts';
 import { metaRoutes } from '../../src/http/meta.ts';
 import { queueRoutes } from '../../src/http/queues.ts';
+import { scheduleRoutes } from '../../src/http/schedules.ts';
 import { sessionRoutes } from '../../src/http/sessions.ts';
 import { streamTicketRoutes } from '../../src/http/stream-tickets.ts';
 import { pollReadModel } from '../../src/http/streams.ts';
@@ -23,6 +31,7 @@ export const accountId: AccountId = streamId('acc', 3, 'a'.repeat(20));
 export const sessionId: SessionId = streamId('ses', 3, 'b'.repeat(20));
 export const exportId: ExportId = streamId('exp', 3, 'c'.repeat(20));
 export const jobId: JobId = streamId('job', 3, 'c'.repeat(20));
+export const scheduleId: ScheduleId = streamId('sched', 3, 'd'.repeat(20));
 
 type Overrides = Partial<
   Parameters<typeof accountRoutes>[0] &
@@ -30,6 +39,7 @@ type Overrides = Partial<
     Parameters<typeof jobRoutes>[0] &
     Parameters<typeof exportRoutes>[0] &
     Parameters<typeof queueRoutes>[0] &
+    Parameters<typeof scheduleRoutes>[0] &
     Parameters<typeof metaRoutes>[0] &
     Parameters<typeof blobRoutes>[0]
 > & { server?: Parameters<typeof edge>[0] };
@@ -75,6 +85,11 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     readQueues: async () => [],
     pauseQueue: async () => done({ id: 'default' as const, version: 1, paused: true }),
     resumeQueue: async () => done({ id: 'default' as const, version: 2, paused: false }),
+    shortestPauseSeconds: 60,
+    createSchedule: async () => done({ id: scheduleId, version: 1 }),
+    deleteSchedule: async () => done({ id: scheduleId, version: 2 }),
+    findSchedule: async () => undefined,
+    listSchedules: async () => [],
     blobSecret: secret,
     secret,
     blobs: {
@@ -96,6 +111,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
       streamTicketRoutes(deps),
       jobRoutes(deps),
       exportRoutes(deps),
+      scheduleRoutes(deps),
       webhookRoutes({ secretOf: webhookSecrets(hmac) }),
       queueRoutes(deps),
       blobRoutes(deps),

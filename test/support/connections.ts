@@ -1,4 +1,4 @@
-import { randomInt } from 'node:crypto';
+import { createHmac, randomInt } from 'node:crypto';
 import { type LeaseTiming, startLeaseKeeper } from '../../src/consumers/lease-keeper.ts';
 import type { Connections } from '../../src/consumers/role.ts';
 import { connectBlocking, connectSubscriber } from '../../src/eventstore/connections.ts';
@@ -6,6 +6,10 @@ import { connectBlocking, connectSubscriber } from '../../src/eventstore/connect
 const ALPHABET = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 export const randomText = (length: number) =>
   Array.from({ length }, () => ALPHABET[randomInt(ALPHABET.length)]).join('');
+
+/** With the same key in every process of a test. */
+export const testHmac = (purpose: string, text: string) =>
+  createHmac('sha256', 'test').update(`${purpose}\n${text}`).digest('hex');
 
 export function connectionsTo(url: string, timing: LeaseTiming = {}): Connections {
   return {

@@ -13,7 +13,7 @@ import { openDatabase } from '../../src/eventstore/postgres.ts';
 import { createEventStore } from '../../src/eventstore/store.ts';
 import type { LedgerTables } from '../../src/eventstore/tables.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
-import { connectionsTo, randomText } from './connections.ts';
+import { connectionsTo, randomText, testHmac } from './connections.ts';
 import { testJob } from './test-jobs.ts';
 
 const env = (name: string) => {
@@ -62,6 +62,7 @@ const workers = await startWorkers({
   logger: pino({ level: 'warn' }),
   now: () => new Date(),
   randomText,
+  hmac: testHmac,
   traceCommit: (_, run) => run(undefined),
   jobs: [job],
   spawn: () =>

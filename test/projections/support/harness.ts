@@ -8,6 +8,7 @@ import * as exports from '../../../src/projections/exports.ts';
 import * as jobs from '../../../src/projections/jobs/table.ts';
 import type { AnyProjection, AnyRow } from '../../../src/projections/projection.ts';
 import { createProjectionGroup } from '../../../src/projections/runner.ts';
+import * as schedules from '../../../src/projections/schedules.ts';
 import type { World } from '../../support/world.ts';
 
 /** A projection with its row type put away: how to run it, what its table holds, what it should hold. */
@@ -48,6 +49,7 @@ export const subjects: readonly Subject[] = [
   subject(accounts.projection),
   subject(jobs.projection),
   subject(exports.projection),
+  subject(schedules.projection),
 ];
 
 export const start: Checkpoint = { epoch: 0, seq: 0, eventId: null };
@@ -69,6 +71,13 @@ export async function applyAll(
 }
 
 export async function emptyReadModels(world: World): Promise<void> {
-  const tables: (keyof Database)[] = ['accounts_v1', 'jobs_v2', 'exports_v1', 'parked_events', 'checkpoints'];
+  const tables: (keyof Database)[] = [
+    'accounts_v1',
+    'jobs_v2',
+    'exports_v1',
+    'schedules_v1',
+    'parked_events',
+    'checkpoints',
+  ];
   await sql`TRUNCATE ${sql.join(tables.map((table) => sql.table(table)))}`.execute(world.db);
 }

@@ -23,6 +23,14 @@ import {
   startJob,
 } from '../../../src/domain/jobs/runs.ts';
 import { type Job, jobFold } from '../../../src/domain/jobs/state.ts';
+import {
+  createSchedule,
+  deleteSchedule,
+  type Schedule,
+  type ScheduleEvent,
+  scheduleFold,
+  tickSchedule,
+} from '../../../src/domain/schedules.ts';
 import { startSession } from '../../../src/domain/sessions.ts';
 
 /** What happens to one stream, or to the two of an export, in order. */
@@ -151,6 +159,45 @@ function accountStory(partition: number): fc.Arbitrary<Story> {
   });
 }
 
+/** Of a schedule that ticks every hour, by workers that were away for some time. */
+function scheduleStory(partition: number): fc.Arbitrary<Story> {
+  const HOUR = 3_600_000;
+  const ticks = {
+    next: (after: number) => (Math.floor(after / HOUR) + 1) * HOUR,
+    upTo: (at: number, most: number) =>
+      Array.from({ length: most }, (_, index) => (Math.floor(at / HOUR) - index) * HOUR),
+  };
+  const away = fc.oneof(fc.nat(HOUR), fc.nat(30 * HOUR), fc.constant(undefined));
+  return fc
+    .record({
+      ...{ unique, payload: json, missed: fc.constantFrom('skip', 'once', 'all') },
+      steps: fc.array(away, { maxLength: 6 }),
+    })
+    .map(({ unique, payload, missed, steps }) => {
+      const id = streamId('sched', partition, unique);
+      const meta = { at: '2026-01-01T00:00:00.000Z', correlation: 'c' };
+      let state: Schedule = scheduleFold.initial;
+      let now = Date.UTC(2026, 0, 1);
+      const story: { stream: StreamId; event: DomainEvent }[] = [];
+      const add = (decision: Decision<ScheduleEvent>) => {
+        for (const event of decided(decision)) {
+          state = scheduleFold.evolve(state, { ...event, ...meta });
+          story.push({ stream: id, event });
+        }
+      };
+      const job = { ...spec, type: 'mail', payload };
+      const next = new Date(ticks.next(now)).toISOString();
+      add(createSchedule(state, { cron: '0 * * * *', timezone: 'UTC', missed, job, next }));
+      for (const step of steps) {
+        now += step ?? 0;
+        const jobIdOf = (tick: string): JobId =>
+          streamId('job', partition, `${unique}${tick.replaceAll(/\D/g, '')}`);
+        add(step === undefined ? deleteSchedule(state) : tickSchedule(state, { now, ticks, jobIdOf }));
+      }
+      return story;
+    });
+}
+
 /** Of no concern to any read model. */
 function sessionStory(partition: number): fc.Arbitrary<Story> {
   return unique.map((unique) => {
@@ -166,6 +213,7 @@ export function history(partition: number): fc.Arbitrary<RawEvent[]> {
     jobStory(partition),
     exportStory(partition),
     accountStory(partition),
+    scheduleStory(partition),
     sessionStory(partition),
   );
   return fc
