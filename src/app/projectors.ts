@@ -6,12 +6,12 @@ import { startProjectors } from '../consumers/projectors.ts';
 import { createReactorGroup } from '../consumers/reactor.ts';
 import { codec } from '../domain/events.ts';
 import { openPool } from '../eventstore/postgres.ts';
-import { projections } from '../features.ts';
 import { observeProjection } from '../projections/observe.ts';
 import type { AnyProjection, AnyRow } from '../projections/projection.ts';
 import { createProjectionGroup } from '../projections/runner.ts';
 import { type Base, openParts, type Role } from './base.ts';
 import { roleDeps, roleOf } from './consuming.ts';
+import { forEachReadModel } from './read-models.ts';
 import { commandBasics, hexHmac } from './write-side.ts';
 
 const LEDGER_POOL = 4;
@@ -30,13 +30,9 @@ export async function startProjectorRole(base: Base): Promise<Role> {
   });
   const reading = <R extends AnyRow>(projection: AnyProjection<R>) =>
     createProjectionGroup({ db, projection, codec, observe: observeProjection(projection, metrics) });
-  const { accounts, jobs, exports, schedules } = projections;
   const groups = [
     createLedger(pool, db, { observe: observeLedger }),
-    reading(accounts),
-    reading(jobs),
-    reading(exports),
-    reading(schedules),
+    ...Object.values(forEachReadModel(reading)),
     // Here, where the log is read anyway: a tail of its own would cost the workers as much as their jobs.
     createReactorGroup(
       { ...commandBasics, store },

@@ -2,10 +2,10 @@ import type { Kysely } from 'kysely';
 import type { Pool, PoolClient } from 'pg';
 import type { RawEvent } from '../domain/event.ts';
 import { LEDGER_GROUP, openCheckpoint } from '../eventstore/checkpoints.ts';
+import { GENESIS, hashBatch } from '../eventstore/ledger-hash.ts';
 import type { LedgerTables } from '../eventstore/tables.ts';
 import { type Checkpoint, FencedError, type OrderedGroup } from '../eventstore/types.ts';
 import { LedgerForkError } from './ledger-errors.ts';
-import { GENESIS, hashBatch } from './ledger-hash.ts';
 import { ledgerRow, storable, streamMoves } from './ledger-rows.ts';
 
 const MOVE = `

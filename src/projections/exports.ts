@@ -8,7 +8,7 @@ import {
   isExportProgress,
   isExportResult,
 } from '../domain/exports.ts';
-import { exportOfJob, kindOf } from '../domain/ids.ts';
+import { exportOfJob, jobOfExport, kindOf, parseStreamId } from '../domain/ids.ts';
 import type { JobEvent } from '../domain/jobs/events.ts';
 import { traceIdOf } from '../telemetry/tracing.ts';
 import type { Database } from './database.ts';
@@ -80,6 +80,10 @@ export const projection: Projection<ExportRow, Event> = {
     return event.data.type === EXPORT_JOB ? exportOfJob(event.streamId) : undefined;
   },
   keyOfUndecodable,
+  streamsOf(key) {
+    const id = parseStreamId(key, 'exp');
+    return id ? [id, jobOfExport(id)] : [];
+  },
   reduce(row, event) {
     if (event.type === 'ExportRequested') return requested(row, event);
     if (event.type === 'JobEnqueued') return row ? counted(row) : begun(event);

@@ -1,6 +1,7 @@
 import type { Selectable } from 'kysely';
 import type { RawEvent, Recorded } from '../domain/event.ts';
 import type { DomainEvent, DomainEventType } from '../domain/events.ts';
+import type { StreamId } from '../domain/ids.ts';
 import type { ReadModelTables } from './database.ts';
 
 /** Every read model has one row per key, the key being its column `id`. */
@@ -32,6 +33,8 @@ type Folding<R extends AnyRow, E extends DomainEvent> = {
   key(event: Recorded<E>): string | undefined;
   /** The row of an event that can't be decoded. Default: the one named like its stream. */
   keyOfUndecodable?(raw: RawEvent): string | undefined;
+  /** Streams that the events of a row are in. Default: the one named like its key. */
+  streamsOf?(key: string): readonly StreamId[];
   /** The row after the event. What it throws parks the event, and the row's later events behind it. */
   reduce(row: R | undefined, event: Recorded<E>): R;
 };

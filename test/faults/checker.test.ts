@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { hashBatch } from '../../src/consumers/ledger-hash.ts';
 import type { RawEvent } from '../../src/domain/event.ts';
 import { codec } from '../../src/domain/events.ts';
 import type { EventId, StreamId } from '../../src/domain/ids.ts';
+import { hashBatch } from '../../src/eventstore/ledger-hash.ts';
 import { foldBatch, readBatch } from '../../src/projections/fold.ts';
 import { projection as jobs } from '../../src/projections/jobs/table.ts';
 import { check } from './check.ts';

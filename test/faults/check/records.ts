@@ -1,6 +1,6 @@
-import { hashBatch } from '../../../src/consumers/ledger-hash.ts';
 import type { RawEvent } from '../../../src/domain/event.ts';
 import { codec } from '../../../src/domain/events.ts';
+import { hashBatch } from '../../../src/eventstore/ledger-hash.ts';
 import { foldBatch, readBatch } from '../../../src/projections/fold.ts';
 import type { History, Violation } from '../history.ts';
 

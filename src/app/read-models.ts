@@ -1,0 +1,12 @@
+import { projections } from '../features.ts';
+import type { AnyProjection, AnyRow } from '../projections/projection.ts';
+
+export type ReadModelName = keyof typeof projections;
+
+/** Does the same with every projection, each with its own type of rows. One that is forgotten doesn't compile. */
+export function forEachReadModel<T>(
+  use: <R extends AnyRow>(projection: AnyProjection<R>) => T,
+): Readonly<Record<ReadModelName, T>> {
+  const { accounts, jobs, exports, schedules } = projections;
+  return { accounts: use(accounts), jobs: use(jobs), exports: use(exports), schedules: use(schedules) };
+}
