@@ -23,6 +23,7 @@ import {
   handle,
   type StreamChange,
 } from './handle.ts';
+import { partitionOfHash, withHashes } from './keys.ts';
 import { anyPartition, mintId, streamFor } from './mint.ts';
 import { workOf } from './work.ts';
 
@@ -48,7 +49,8 @@ export type ScheduleWanted = {
 };
 
 /**
- * Makes a schedule, in the partition that its runs will be in, so that a tick and its run are one commit.
+ * Makes a schedule, in the partition that its runs will be in, that of their ordering key if they have one: so a tick
+ * and its run are one commit.
  * @param input was checked: `cron` and `timezone` by `readCron`, and that it ever fires
  */
 export async function createSchedule(
@@ -57,7 +59,9 @@ export async function createSchedule(
   input: ScheduleWanted,
 ): Promise<CommandResult<ScheduleAccepted>> {
   const ticks = ticksOf(input);
-  const minted = await mintId(deps, context, 'sched', anyPartition(deps));
+  const job = withHashes(deps, context.owner, input.job);
+  const home = job.lane ? partitionOfHash(job.lane, deps.store.partitions) : anyPartition(deps);
+  const minted = await mintId(deps, context, 'sched', home);
   if (!minted.ok) return { kind: 'key_reused' };
   const scheduleId: ScheduleId = minted.id;
   const partition = partitionOf(scheduleId);
@@ -66,7 +70,7 @@ export async function createSchedule(
     const now = deps.now();
     const next = ticks.next(now.getTime());
     if (next === undefined) throw new Error(`${input.cron} never fires`);
-    const decision = decideCreate(schedule.state, { ...input, next: new Date(next).toISOString() });
+    const decision = decideCreate(schedule.state, { ...input, job, next: new Date(next).toISOString() });
     if (!decision.ok) return decision;
     const change = changeOf(context, now.toISOString(), schedule, scheduleFold, decision.events);
     return { ok: true, plan: planOf(scheduleId, change) };

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { enqueueJob, type JobCommandDeps } from '../../src/commands/jobs/requests.ts';
 import {
   createSchedule,
   deleteSchedule,
@@ -31,7 +32,10 @@ const lease = { group: 'schedules', token: 7 };
 async function setUp() {
   const { store, deps, world } = await writeSide();
   const hinted: [number, number][] = [];
-  const commands: ScheduleCommandDeps = { ...deps, hint: { tick: (...told) => hinted.push(told) } };
+  const commands: ScheduleCommandDeps & JobCommandDeps = {
+    ...deps,
+    hint: { tick: (...told) => hinted.push(told), timer: () => {}, cancel: () => {} },
+  };
   for (const keys of store.keys) await store.writer.redis.hset(keys.lease('schedules'), 'token', 7);
   return { store, deps: commands, world, hinted };
 }
@@ -116,6 +120,23 @@ test('Runs that are made up for are enqueued in the order of their ticks', async
   for (let times = 0; times < 3; times++) await tickSchedule(deps, { scheduleId: id, now, lease });
   const ticks = (await runsOf(store, id)).map(({ data }) => Date.parse(data.schedule.tick));
   expect(ticks).toEqual(Array.from({ length: 25 }, (_, index) => next + index * MINUTE));
+});
+
+test('Runs with an ordering key are of its lane, with all other jobs of it', async () => {
+  const { deps, store } = await setUp();
+  const keyed = { ...wanted, job: { ...wanted.job, orderingKey: 'ada@example.com' } };
+  const { id, next } = await create(deps, keyed);
+  const job = await enqueueJob(deps, owned, keyed.job);
+  if (job.kind !== 'done') throw new Error(job.kind);
+  expect(partitionOf(job.body.id)).toBe(partitionOf(id));
+  for (const now of [next, next + MINUTE]) await tickSchedule(deps, { scheduleId: id, now, lease });
+  const lanes = (await runsOf(store, id)).map(({ data }) => data.lane);
+  expect(lanes).toEqual([expect.stringMatching(/^[0-9a-f]{32}$/), lanes[0]]);
+  const work = store.keys[partitionOf(id)]?.work('default', 'normal') ?? '';
+  const entries = await store.reader.redis.xrange(work, '-', '+');
+  expect(entries.map(([, fields]) => fields.slice(fields.indexOf('k')))).toEqual(
+    Array.from({ length: 3 }, () => ['k', lanes[0]]),
+  );
 });
 
 test('A schedule that was deleted ticks no more, and another account can not delete it', async () => {

@@ -11,9 +11,9 @@ import {
 import { type Job, jobFold, ownerOfJob } from '../../domain/jobs/state.ts';
 import type { Loaded } from '../../eventstore/types.ts';
 import { type CommandContext, type CommandDeps, type CommandResult, changeOf, handle } from '../handle.ts';
+import { freedBy, partitionOfHash, withHashes } from '../keys.ts';
 import { anyPartition, mintId, streamFor } from '../mint.ts';
 import { workOf } from '../work.ts';
-import { freedBy, partitionOfHash, withHashes } from './keys.ts';
 
 export type JobCommandDeps = CommandDeps & {
   /** Tells whom it concerns to look sooner. May get lost: they look by themselves after a while. */

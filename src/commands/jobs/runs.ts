@@ -21,8 +21,8 @@ import {
 } from '../../domain/jobs/state.ts';
 import { type EventStore, type Loaded, OutcomeUnknownError } from '../../eventstore/types.ts';
 import { type CommandDeps, changeOf, encodeChange } from '../handle.ts';
+import { freedBy } from '../keys.ts';
 import { workOf } from '../work.ts';
-import { freedBy } from './keys.ts';
 
 export type JobDeps = Pick<CommandDeps, 'now' | 'randomText' | 'traceCommit'> & {
   readonly store: Pick<EventStore, 'load' | 'commit'>;

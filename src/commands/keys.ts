@@ -1,9 +1,9 @@
 import type { Static } from 'typebox';
-import type { JobId } from '../../domain/ids.ts';
-import type { JobEnqueued } from '../../domain/jobs/events.ts';
-import { holdsItsLane, type Job } from '../../domain/jobs/state.ts';
-import type { FreedLane } from '../../eventstore/types.ts';
-import type { CommandDeps } from '../handle.ts';
+import type { JobId } from '../domain/ids.ts';
+import type { JobEnqueued } from '../domain/jobs/events.ts';
+import { holdsItsLane, type Job } from '../domain/jobs/state.ts';
+import type { FreedLane } from '../eventstore/types.ts';
+import type { CommandDeps } from './handle.ts';
 
 /** 128 bits: two keys never share a hash in practice, and it is short in Redis' keys. */
 const HASH_LENGTH = 32;
