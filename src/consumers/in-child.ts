@@ -81,7 +81,13 @@ export async function handleInChild(
     signal.removeEventListener('abort', abort);
     return ending ?? { kind: 'gone' as const, how };
   });
-  return { ended, abandon: kill };
+  return {
+    ended,
+    async abandon() {
+      kill();
+      await over;
+    },
+  };
 }
 
 function start(spawn: SpawnChild, logger: Logger): ChildProcess | undefined {

@@ -41,7 +41,7 @@ export function handleInProcess(
   const ended = callHandler(definition, job, around);
   return {
     ended,
-    abandon() {
+    async abandon() {
       const lingering = around.metrics.jobHandlersLingering;
       lingering.inc({ type: job.type });
       around.logger.error('the handler does not end although it was told to; its job goes on without it');

@@ -8,8 +8,8 @@ const GRACE_MS = 5_000;
 export type Handling = {
   /** Never rejects. `gone`: its process ended without a word; `how` is for people to read. */
   readonly ended: Promise<Ending | { readonly kind: 'gone'; readonly how: string }>;
-  /** It did not end when it was told to: nothing that it says counts any more. */
-  abandon(): void;
+  /** It did not end when it was told to: nothing that it says counts any more. Resolves when all was done that can be. */
+  abandon(): Promise<void>;
 };
 
 export type Performed =
@@ -47,7 +47,7 @@ export async function perform(
       timeout.abort(new JobTimeoutError(`the attempt took longer than ${around.timeoutSeconds} s`));
     }, around.timeoutSeconds * 1000);
     const ended = await Promise.race([handling.ended, givenUp(signal, around.giveUp)]);
-    if (!ended) handling.abandon();
+    if (!ended) await handling.abandon();
     const timedOut = signal.aborted && signal.reason === timeout.signal.reason;
     if (timedOut) {
       const error = normaliseError(timeout.signal.reason);
