@@ -2,8 +2,19 @@ import { randomBytes } from 'node:crypto';
 import { hostname } from 'node:os';
 import { type Static, type TSchema, Type } from 'typebox';
 import { Compile } from 'typebox/compile';
-import { destinationsOf, listOf, networksOf } from './config-lists.ts';
+import {
+  addressesOf,
+  convert,
+  destinationsOf,
+  expected,
+  listOf,
+  networksOf,
+  senderOf,
+  shown,
+  tokenKeysOf,
+} from './config-values.ts';
 import type { Destination } from './domain/destinations.ts';
+import type { Sender } from './domain/emails.ts';
 
 /**
  * Everything that the environment says, each variable with its default and what it means. `docs/reference`
@@ -124,6 +135,25 @@ const Variables = Type.Object({
     description:
       'Networks that they may reach although they are private, e.g. 10.1.0.0/16, comma separated; empty: none',
   }),
+  SMTP_URL: Type.String({
+    default: '',
+    pattern: '^(smtps?://.+)?$',
+    description:
+      'Where emails are handed in, e.g. smtp://user:password@mail.example.com:587; empty: none are sent',
+  }),
+  EMAIL_FROM: Type.String({
+    default: '',
+    description: 'Who they are from unless they say so, e.g. Millrace <noreply@example.com>',
+  }),
+  EMAIL_SENDERS: Type.String({
+    default: '',
+    description: 'Who else they may be from, comma separated: ada@example.com, *@example.com',
+  }),
+  EMAIL_RECIPIENTS: Type.String({
+    default: '',
+    description:
+      'Whom email.send may write to, comma separated: ada@example.com, *@example.com, *; empty: nobody',
+  }),
   BCRYPT_COST: Type.Integer({
     default: 12,
     minimum: 4,
@@ -177,6 +207,9 @@ type Read = {
   CORS_ORIGINS: readonly string[];
   HTTP_REQUEST_ALLOW: readonly Destination[];
   HTTP_REQUEST_ALLOW_PRIVATE: readonly string[];
+  EMAIL_FROM: Sender | undefined;
+  EMAIL_SENDERS: readonly string[];
+  EMAIL_RECIPIENTS: readonly string[];
 };
 
 /** What the environment says cannot be used; `problems` has a line for each variable at fault. */
@@ -217,12 +250,15 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   };
   const MASTER_KEY = key('MASTER_KEY');
   const HMAC_KEY = key('HMAC_KEY');
-  const TOKEN_KEYS = tokenKeys(values.TOKEN_KEYS, problems);
-  const listed = (name: keyof Values) => String(values[name] ?? '');
-  const ALLOW = 'HTTP_REQUEST_ALLOW';
-  const HTTP_REQUEST_ALLOW = destinationsOf(ALLOW, listed(ALLOW), problems);
-  const PRIVATE = 'HTTP_REQUEST_ALLOW_PRIVATE';
-  const HTTP_REQUEST_ALLOW_PRIVATE = networksOf(PRIVATE, listed(PRIVATE), problems);
+  const TOKEN_KEYS = tokenKeysOf(values.TOKEN_KEYS, problems);
+  const lists = {
+    HTTP_REQUEST_ALLOW: read(values, 'HTTP_REQUEST_ALLOW', destinationsOf, problems),
+    HTTP_REQUEST_ALLOW_PRIVATE: read(values, 'HTTP_REQUEST_ALLOW_PRIVATE', networksOf, problems),
+    EMAIL_FROM: read(values, 'EMAIL_FROM', senderOf, problems),
+    EMAIL_SENDERS: read(values, 'EMAIL_SENDERS', addressesOf, problems),
+    EMAIL_RECIPIENTS: read(values, 'EMAIL_RECIPIENTS', addressesOf, problems),
+  };
+  if (values.SMTP_URL !== '' && values.EMAIL_FROM === '') problems.push('EMAIL_FROM goes with SMTP_URL');
   if (problems.length > 0) throw new ConfigError(problems);
 
   const known = values as Values;
@@ -232,8 +268,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
     HMAC_KEY,
     TOKEN_KEYS,
     CORS_ORIGINS: listOf(known.CORS_ORIGINS),
-    HTTP_REQUEST_ALLOW,
-    HTTP_REQUEST_ALLOW_PRIVATE,
+    ...lists,
     INSTANCE_ID:
       known.INSTANCE_ID ||
       `${hostname()
@@ -242,44 +277,12 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   });
 }
 
-function tokenKeys(value: unknown, problems: string[]): Config['TOKEN_KEYS'] {
-  if (typeof value !== 'string') return [];
-  return value.split(',').map((part) => {
-    const [kid = '', der = ''] = part.trim().split(':');
-    const bytes = Buffer.from(der, 'base64');
-    if (!/^[A-Za-z0-9_-]{1,64}$/.test(kid) || bytes.length < 40) {
-      problems.push(
-        'TOKEN_KEYS must be kid:base64 pairs; make a key with: openssl genpkey -algorithm ed25519 -outform DER | base64 -w0',
-      );
-    }
-    return { kid, der: bytes };
-  });
-}
-
-function convert(text: string, schema: TSchema): unknown {
-  const type = 'type' in schema ? schema.type : undefined;
-  if (type === 'integer' || type === 'number') return text.trim() === '' ? text : Number(text);
-  if (type === 'boolean')
-    return text === 'true' || text === '1' ? true : text === 'false' || text === '0' ? false : text;
-  return text;
-}
-
-/** Values of secrets are never shown. */
-function shown(name: string, text: string | undefined): string {
-  return /KEY|URL/.test(name) ? '…' : (text ?? '');
-}
-
-function expected(schema: TSchema & { description?: string }): string {
-  const rule = schema as {
-    enum?: unknown[];
-    minimum?: number;
-    maximum?: number;
-    pattern?: string;
-    type?: string;
-  };
-  if (rule.enum) return `one of ${rule.enum.join(', ')}`;
-  if (rule.pattern) return `of the form ${rule.pattern} (${schema.description})`;
-  if (rule.minimum !== undefined)
-    return `${rule.type === 'integer' ? 'a whole number' : 'a number'} from ${rule.minimum} to ${rule.maximum}`;
-  return `a ${rule.type} (${schema.description})`;
+/** Reads a value that is more than its text. */
+function read<T>(
+  values: Readonly<Record<string, unknown>>,
+  name: keyof Values,
+  reader: (name: string, text: string, problems: string[]) => T,
+  problems: string[],
+): T {
+  return reader(name, String(values[name] ?? ''), problems);
 }

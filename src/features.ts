@@ -1,7 +1,9 @@
 import { echoJob } from './consumers/echo.ts';
+import { emailJob } from './consumers/emails.ts';
 import { exportJob } from './consumers/exports.ts';
 import { httpRequestJob } from './consumers/http-request/job.ts';
 import type { Destination } from './domain/destinations.ts';
+import { emailsBy, type Sender } from './domain/emails.ts';
 import { exportJobType } from './domain/exports.ts';
 import { httpRequestsTo } from './domain/http-requests.ts';
 import { accountRoutes } from './http/accounts.ts';
@@ -25,6 +27,7 @@ export const features = {
   exports: { routes: exportRoutes, projection: exports, job: exportJob },
   schedules: { routes: scheduleRoutes, projection: schedules },
   webhooks: { routes: webhookRoutes, job: httpRequestJob },
+  emails: { job: emailJob },
 } as const;
 
 /** Jobs that need nothing but their payload. One that needs more is made in `app/jobs.ts`. */
@@ -33,10 +36,25 @@ export const plainJobs = [echoJob] as const;
 /** Types of jobs that this code knows: what requests are checked against. */
 export const jobTypes = [exportJobType, ...plainJobs] as const;
 
+type Settings = {
+  readonly HTTP_REQUEST_ALLOW: readonly Destination[];
+  readonly SMTP_URL: string;
+  readonly EMAIL_FROM: Sender | undefined;
+  readonly EMAIL_SENDERS: readonly string[];
+  readonly EMAIL_RECIPIENTS: readonly string[];
+};
+
 /** Types of jobs that say who may do what by the installation's settings. */
-export const configuredJobTypes = (settings: { readonly HTTP_REQUEST_ALLOW: readonly Destination[] }) => [
+export const configuredJobTypes = (settings: Settings) => [
   httpRequestsTo(settings.HTTP_REQUEST_ALLOW),
+  emailsBy(emailRules(settings)),
 ];
+
+export const emailRules = (settings: Settings) => ({
+  from: settings.SMTP_URL === '' ? undefined : settings.EMAIL_FROM,
+  senders: settings.EMAIL_SENDERS,
+  recipients: settings.EMAIL_RECIPIENTS,
+});
 
 /** Read models that this code writes and reads. */
 export const projections = { accounts, jobs, exports, schedules } as const;

@@ -16,6 +16,7 @@ const FEATURES = [
   'webhooks',
   'http-request',
   'notifier',
+  'emails',
 ];
 
 /** Folders of `src` that a folder may import, besides itself. Everything but the domain may import telemetry. */
@@ -37,6 +38,8 @@ const ONLY_IN: Readonly<Record<string, readonly string[]>> = {
   pg: ['eventstore', 'consumers', 'app'],
   kysely: ['eventstore', 'projections', 'consumers', 'access', 'app', 'cli'],
   bcrypt: ['access'],
+  nodemailer: ['consumers'],
+  'ipaddr.js': ['consumers'],
   pino: ['telemetry'],
   'prom-client': ['telemetry'],
   '@opentelemetry': ['telemetry'],

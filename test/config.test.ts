@@ -69,6 +69,20 @@ describe('configuration', () => {
     ]);
   });
 
+  it('reads who emails are from and for; a server goes with a sender', () => {
+    const mail = {
+      SMTP_URL: 'smtp://u:hunter2@mail.example.com:587',
+      EMAIL_FROM: 'Mill <a@example.com>',
+      EMAIL_RECIPIENTS: '*@example.org',
+    };
+    const config = readConfig({ ...env, ...mail });
+    expect(config.EMAIL_FROM).toEqual({ name: 'Mill', address: 'a@example.com' });
+    expect(config.EMAIL_RECIPIENTS).toEqual(['*@example.org']);
+    expect(problemsOf({ ...env, ...mail, EMAIL_FROM: '' })).toEqual(['EMAIL_FROM goes with SMTP_URL']);
+    expect(problemsOf({ ...env, ...mail, EMAIL_FROM: 'me', EMAIL_SENDERS: 'you' })).toHaveLength(2);
+    expect(problemsOf({ ...env, ...mail, SMTP_URL: 'http://u:hunter2@a' }).join()).not.toContain('hunter2');
+  });
+
   it('cannot be changed once read', () => {
     expect(Object.isFrozen(readConfig(env))).toBe(true);
   });

@@ -4,7 +4,7 @@ import { createDiskStore } from '../blobs/disk.ts';
 import type { Config } from '../config.ts';
 import type { JobDefinition } from '../consumers/define-job.ts';
 import { addressCheck } from '../consumers/http-request/addresses.ts';
-import { features, plainJobs } from '../features.ts';
+import { emailRules, features, plainJobs } from '../features.ts';
 import type { Parts } from './base.ts';
 import { randomText } from './random.ts';
 import { peopleOf } from './write-side.ts';
@@ -25,5 +25,6 @@ export function jobDefinitions(config: Config, { db }: Pick<Parts, 'db' | 'store
       allows: addressCheck(config.HTTP_REQUEST_ALLOW_PRIVATE),
       secretOf: webhookSecrets(createHmacs(config.HMAC_KEY)),
     }),
+    features.emails.job({ rules: emailRules(config), smtpUrl: config.SMTP_URL }),
   ];
 }

@@ -1,6 +1,7 @@
 import type { Static } from 'typebox';
 import { describe, expect, test } from 'vitest';
 import { echoJob } from '../../src/consumers/echo.ts';
+import { emailsBy } from '../../src/domain/emails.ts';
 import { httpRequestsTo } from '../../src/domain/http-requests.ts';
 import { createJobTypes } from '../../src/domain/job-types.ts';
 import type { JobEnqueued } from '../../src/domain/jobs/events.ts';
@@ -63,6 +64,19 @@ describe('A request to a destination', () => {
     const response = await post(body);
     expect(response.statusCode).toBe(400);
     expect(response.json().errors.map((error: { pointer: string }) => error.pointer)).toContain(pointer);
+    expect(wanted).toEqual([]);
+  });
+
+  test('is refused as an email where the installation sends none: 403', async () => {
+    const { post, wanted } = jobs({
+      jobTypes: createJobTypes([emailsBy({ from: undefined, senders: [], recipients: ['*'] })]),
+    });
+    const response = await post({
+      type: 'email.send',
+      payload: { to: ['ada@example.org'], subject: 'a', text: 'b' },
+    });
+    expect(response.statusCode).toBe(403);
+    expect(response.json().detail).toBe('This installation sends no emails.');
     expect(wanted).toEqual([]);
   });
 

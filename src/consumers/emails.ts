@@ -1,0 +1,86 @@
+import { createTransport } from 'nodemailer';
+import {
+  type EmailPayload,
+  EmailResult,
+  type EmailRules,
+  emailObjection,
+  emailsBy,
+} from '../domain/emails.ts';
+import type { JobId } from '../domain/ids.ts';
+import { untilAborted } from './backoff.ts';
+import { defineJob, NoRetryError } from './define-job.ts';
+
+export type EmailDeps = {
+  readonly rules: EmailRules;
+  /** `smtp://user:password@host:587` or `smtps://…`; its query takes what nodemailer does, as `?requireTLS=true`. */
+  readonly smtpUrl: string;
+};
+
+/** A server that says nothing for so long is given up. */
+const PATIENCE_MS = 30_000;
+
+/** Sends an email by SMTP, over a connection of its own. */
+export function emailJob({ rules, smtpUrl }: EmailDeps) {
+  return defineJob({
+    ...emailsBy(rules),
+    result: EmailResult,
+    async run({ job, signal }) {
+      // What is allowed may have changed since it was asked for.
+      const objection = emailObjection(rules, job.payload);
+      if (objection || !rules.from) throw new NoRetryError(objection?.detail ?? 'There is no sender.');
+      const { address, name } = rules.from;
+      const from =
+        job.payload.from === undefined ? { address, name } : { address: job.payload.from, name: '' };
+      return sendEmail(smtpUrl, job.id, from, job.payload, signal);
+    },
+  });
+}
+
+async function sendEmail(
+  smtpUrl: string,
+  jobId: JobId,
+  from: { readonly name: string; readonly address: string },
+  payload: EmailPayload,
+  signal: AbortSignal,
+): Promise<EmailResult> {
+  const { to, subject, text, html, replyTo } = payload;
+  const transport = createTransport({
+    url: smtpUrl,
+    connectionTimeout: PATIENCE_MS,
+    greetingTimeout: PATIENCE_MS,
+    socketTimeout: PATIENCE_MS,
+    // Nothing in a payload may make the worker read a file or ask a URL.
+    disableFileAccess: true,
+    disableUrlAccess: true,
+  });
+  const sending = transport.sendMail({
+    // Of the job, and not of the attempt: a mailbox that has it knows the second one for the same.
+    messageId: `<${jobId}@${from.address.slice(from.address.lastIndexOf('@') + 1)}>`,
+    from,
+    to: to.map((address) => ({ name: '', address })),
+    subject,
+    text,
+    ...(html === undefined ? {} : { html }),
+    ...(replyTo === undefined ? {} : { replyTo: { name: '', address: replyTo } }),
+  });
+  try {
+    const sent = await untilAborted(sending, signal);
+    signal.throwIfAborted();
+    if (!sent) throw new Error('the email was not sent');
+    const rejected = new Set(sent.rejected.map((address) => String(address)));
+    return {
+      messageId: sent.messageId,
+      accepted: to.filter((address) => !rejected.has(address)).length,
+      rejected: to.flatMap((address, index) => (rejected.has(address) ? [index] : [])),
+    };
+  } catch (error) {
+    throw signal.aborted ? signal.reason : worthAnother(error);
+  }
+}
+
+/** A server's 5xx is its last word on this email; one on our credentials is for an operator to mend meanwhile. */
+function worthAnother(error: unknown): unknown {
+  if (!(error instanceof Error) || !('permanent' in error) || error.permanent !== true) return error;
+  if ('code' in error && error.code === 'EAUTH') return error;
+  return new NoRetryError(error.message, { cause: error });
+}

@@ -1,0 +1,46 @@
+import { SMTPServer } from 'smtp-server';
+import { onTestFinished } from 'vitest';
+
+export type Mail = { readonly from: string; readonly to: readonly string[]; readonly text: string };
+
+/** What a server says instead of taking an address: an SMTP code. */
+export type Refusals = Readonly<Record<string, number>>;
+
+/** A real SMTP server on a port of its own; gone with the test. `refuse` may change while it runs. */
+export async function startMailServer(settings: { refuse?: Refusals; silent?: boolean } = {}) {
+  const mails: Mail[] = [];
+  const refuse: Record<string, number> = { ...settings.refuse };
+  const server = new SMTPServer({
+    authOptional: true,
+    closeTimeout: 100,
+    disabledCommands: ['STARTTLS'],
+    hideSTARTTLS: true,
+    onMailFrom({ address }, _session, callback) {
+      callback(refusal(refuse[address]));
+    },
+    onRcptTo({ address }, _session, callback) {
+      callback(refusal(refuse[address]));
+    },
+    onData(stream, session, callback) {
+      let text = '';
+      stream.setEncoding('utf8');
+      stream.on('data', (chunk) => (text += chunk));
+      stream.on('end', () => {
+        if (settings.silent) return;
+        const { mailFrom, rcptTo } = session.envelope;
+        const from = mailFrom ? mailFrom.address : '';
+        mails.push({ from, to: rcptTo.map(({ address }) => address), text });
+        callback(null);
+      });
+    },
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', () => resolve()));
+  onTestFinished(() => new Promise<void>((resolve) => server.close(() => resolve())));
+  const address = server.server.address();
+  const port = typeof address === 'object' ? address?.port : 0;
+  return { url: `smtp://127.0.0.1:${port}`, mails, refuse };
+}
+
+function refusal(code: number | undefined): Error | null {
+  return code === undefined ? null : Object.assign(new Error('not this one'), { responseCode: code });
+}
