@@ -34,8 +34,9 @@ export type LaneDeps = {
   readonly paused: () => boolean;
   /** Resolves once the queue may go on, or with the signal. */
   readonly untilResumed: (signal: AbortSignal) => Promise<void>;
-  /** Whether this process can run such a job; what it can't is left pending. */
+  /** Whether this process can run such a job; what it can't is left pending, and to `leave` until the lane ends. */
   readonly knows: (type: string) => boolean;
+  readonly leave: (job: JobToRun, until: AbortSignal) => void;
   /** Never rejects. @param giveSlotBack for a run that needs its slot no more; at its end it is given back all the same */
   readonly run: (job: JobToRun, drain: Drain, giveSlotBack: () => void) => Promise<JobOutcome>;
   /** How long the lane may take to end when the process stops. */
@@ -121,7 +122,7 @@ export function startLane(deps: LaneDeps): Running {
       if (held.has(key)) continue;
       held.add(key);
       if (deps.knows(job.type)) buffer.push(job);
-      else logger.error({ jobId: job.jobId, jobType: job.type }, 'a job is left to code that knows its type');
+      else deps.leave(job, ending);
     }
     return taken.jobs.length > 0 || taken.malformed.length > 0 || taken.parked > 0;
   }

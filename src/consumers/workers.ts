@@ -14,6 +14,7 @@ import { shareByPartition } from './shared.ts';
 import { createSlots } from './slots.ts';
 import { PRIORITIES, workStreams } from './take.ts';
 import { timersGroup } from './timers.ts';
+import { createUnknownTypes } from './unknown-types.ts';
 import { openWaker, WAKE_BLOCK_MS } from './waker.ts';
 
 export type WorkerDeps = RoleDeps &
@@ -74,6 +75,7 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
     cancellations = createCancellations(hints, logger);
     const paused = watchQueues({ store, queues, hints, logger });
     pausedQueues = paused;
+    const unknownTypes = createUnknownTypes({ ...deps, cancellations });
     const runner = {
       ...deps,
       cancellations,
@@ -95,6 +97,7 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
             paused: () => paused.has(queue),
             untilResumed: (signal) => paused.untilResumed(queue, signal),
             knows: (type) => definitions.has(type),
+            leave: unknownTypes.leave,
             async run(job: JobToRun, drain, giveSlotBack) {
               const definition = definitions.get(job.type);
               return definition ? runJob(runner, definition, job, { lease, drain, giveSlotBack }) : 'left';

@@ -122,6 +122,13 @@ export function createMetrics(options: { readonly node?: boolean } = {}) {
       buckets: WAIT_SECONDS,
       registers,
     }),
+    /** Jobs that this process has taken although its code doesn't know their type; they wait for code that does. */
+    jobsOfUnknownType: new Gauge({
+      name: METRIC.jobsOfUnknownType,
+      help: 'Jobs that wait for code that knows their type',
+      labelNames: ['type'],
+      registers,
+    }),
     /** Handlers that did not end when they were told to, and still run in this process: their jobs go on without them. */
     jobHandlersLingering: new Gauge({
       name: METRIC.jobHandlersLingering,

@@ -17,6 +17,7 @@ export const METRIC = {
   jobs: 'millrace_jobs_total',
   jobDuration: 'millrace_job_duration_seconds',
   jobWait: 'millrace_job_wait_seconds',
+  jobsOfUnknownType: 'millrace_jobs_of_unknown_type',
   jobHandlersLingering: 'millrace_job_handlers_lingering',
   scheduleDelay: 'millrace_schedule_delay_seconds',
   scheduleMissed: 'millrace_schedule_missed_ticks_total',

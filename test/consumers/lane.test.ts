@@ -174,6 +174,7 @@ describe('A lane', () => {
       paused: () => false,
       untilResumed: () => Promise.resolve(),
       knows: () => true,
+      leave: () => {},
       run(job) {
         begun.push(job.jobId);
         return begun.length === 1 ? end.promise : Promise.resolve('succeeded');

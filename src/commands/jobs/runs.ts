@@ -93,6 +93,12 @@ export async function isToEnd(deps: Pick<JobDeps, 'store'>, taken: TakenJob): Pr
   return state.phase === 'cancelling' && state.dueAt === taken.dueAt;
 }
 
+/** Whether nothing is left to be run by this entry, or will be once somebody opens it. */
+export async function hasEnded(deps: Pick<JobDeps, 'store'>, taken: TakenJob): Promise<boolean> {
+  const { state } = await deps.store.load(taken.jobId, jobFold);
+  return !isIts(taken, state) || jobIsFinished(state) || state.phase === 'cancelling';
+}
+
 /**
  * Leads to `running`, or to `failed` when the job has taken too many processes down.
  *
