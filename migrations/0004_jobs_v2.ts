@@ -1,6 +1,6 @@
 import { type Kysely, sql } from 'kysely';
 
-/** Jobs know their lane, their times and how they died. The ledger fills the table: its group begins anew. */
+/** Jobs know their lane, their times and how they died, and dead letters have a table. The ledger fills both. */
 export async function up(db: Kysely<unknown>): Promise<void> {
   await sql`
     DROP TABLE jobs_v1;
@@ -40,5 +40,34 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     -- changes what an index names writes into all of them. Of a job without a key and a timer these two see nothing.
     CREATE INDEX jobs_v2_lanes ON jobs_v2 (in_lane, lane) WHERE in_lane IS NOT NULL;
     CREATE INDEX jobs_v2_timers ON jobs_v2 (queue, due_at) WHERE on_timer;
+
+    CREATE TABLE dead_letters_v1 (
+      id text COLLATE "C" PRIMARY KEY,
+      owner text COLLATE "C",
+      type text NOT NULL,
+      queue text,
+      ordering_key text,
+      lane text COLLATE "C",
+      status text NOT NULL,
+      reason text NOT NULL,
+      attempts int NOT NULL,
+      deaths int NOT NULL,
+      error text NOT NULL,
+      fingerprint text,
+      worker text,
+      ignored_abort boolean NOT NULL,
+      died_at timestamptz NOT NULL,
+      partition int NOT NULL,
+      seq bigint NOT NULL,
+      letter_version int NOT NULL,
+      settled_at timestamptz,
+      settled_by text,
+      settled_for text,
+      settled_in text,
+      trace_id text,
+      version int NOT NULL
+    );
+    CREATE INDEX dead_letters_v1_newest ON dead_letters_v1 (status, died_at DESC, id DESC);
+    CREATE INDEX dead_letters_v1_settled ON dead_letters_v1 (settled_in) WHERE settled_in IS NOT NULL;
   `.execute(db);
 }

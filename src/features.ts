@@ -14,6 +14,7 @@ import { scheduleRoutes } from './http/schedules.ts';
 import { sessionRoutes } from './http/sessions.ts';
 import { webhookRoutes } from './http/webhooks.ts';
 import { projection as accounts } from './projections/accounts.ts';
+import { projection as deadLetters } from './projections/dead-letters/table.ts';
 import { projection as exports } from './projections/exports.ts';
 import { projection as jobs } from './projections/jobs/table.ts';
 import { projection as schedules } from './projections/schedules.ts';
@@ -23,6 +24,7 @@ export const features = {
   accounts: { routes: accountRoutes, projection: accounts },
   sessions: { routes: sessionRoutes },
   jobs: { routes: jobRoutes, projection: jobs },
+  'dead-letters': { projection: deadLetters },
   queues: { routes: queueRoutes },
   exports: { routes: exportRoutes, projection: exports, job: exportJob },
   schedules: { routes: scheduleRoutes, projection: schedules },
@@ -57,4 +59,4 @@ export const emailRules = (settings: Settings) => ({
 });
 
 /** Read models that this code writes and reads. */
-export const projections = { accounts, jobs, exports, schedules } as const;
+export const projections = { accounts, jobs, exports, schedules, 'dead-letters': deadLetters } as const;

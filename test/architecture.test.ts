@@ -12,6 +12,7 @@ const FEATURES = [
   'exports',
   'schedules',
   'queues',
+  'dead-letters',
   'echo',
   'webhooks',
   'http-request',

@@ -7,6 +7,11 @@ export type ReadModelName = keyof typeof projections;
 export function forEachReadModel<T>(
   use: <R extends AnyRow>(projection: AnyProjection<R>) => T,
 ): Readonly<Record<ReadModelName, T>> {
-  const { accounts, jobs, exports, schedules } = projections;
-  return { accounts: use(accounts), jobs: use(jobs), exports: use(exports), schedules: use(schedules) };
+  return {
+    accounts: use(projections.accounts),
+    jobs: use(projections.jobs),
+    exports: use(projections.exports),
+    schedules: use(projections.schedules),
+    'dead-letters': use(projections['dead-letters']),
+  };
 }

@@ -1,5 +1,6 @@
 import type { LedgerTables } from '../eventstore/tables.ts';
 import type { AccountsTable } from './accounts.ts';
+import type { DeadLettersTable } from './dead-letters/table.ts';
 import type { ExportsTable } from './exports.ts';
 import type { JobsTable } from './jobs/table.ts';
 import type { ParkedEventsTable } from './parked.ts';
@@ -11,6 +12,7 @@ export type ReadModelTables = {
   jobs_v2: JobsTable;
   exports_v1: ExportsTable;
   schedules_v1: SchedulesTable;
+  dead_letters_v1: DeadLettersTable;
   parked_events: ParkedEventsTable;
 };
 

@@ -76,7 +76,7 @@ function apply<R extends AnyRow>(
   const before = folded.rows.get(concern.key) ?? rows.get(concern.key);
   try {
     const after = projection.reduce(before, concern.event);
-    if (after !== before) folded.rows.set(concern.key, after);
+    if (after !== undefined && after !== before) folded.rows.set(concern.key, after);
     folded.applied.push(concern.event);
     return undefined;
   } catch (error) {

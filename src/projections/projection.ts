@@ -35,8 +35,11 @@ type Folding<R extends AnyRow, E extends DomainEvent> = {
   keyOfUndecodable?(raw: RawEvent): string | undefined;
   /** Streams that the events of a row are in. Default: the one named like its key. */
   streamsOf?(key: string): readonly StreamId[];
-  /** The row after the event. What it throws parks the event, and the row's later events behind it. */
-  reduce(row: R | undefined, event: Recorded<E>): R;
+  /**
+   * The row after the event. Undefined: there is none yet, and the event makes none; a row that is there never goes.
+   * What it throws parks the event, and the row's later events behind it.
+   */
+  reduce(row: R | undefined, event: Recorded<E>): R | undefined;
 };
 
 /**

@@ -97,6 +97,10 @@ export const JobDeadLettered = Type.Object({
   worker: Type.Optional(Worker),
   /** Its attempts are used up, its error says that trying again is of no use, or it took its process down. */
   reason: Type.Optional(DeadLetterReason),
+  /** Where it waits and what waits behind it: said again, so that a reader of dead letters needs no other event. */
+  queue: Type.Optional(JobQueue),
+  orderingKey: Type.Optional(Type.String({ maxLength: 200 })),
+  lane: Type.Optional(KeyHash),
   ignoredAbort: Type.Optional(Type.Boolean()),
   callbackUrl: CallbackUrl,
 });

@@ -43,6 +43,7 @@ export function startJob(state: Job, worker: string, lastWords?: string): Decisi
         error: tookDown(lastWords),
         worker,
         reason: 'takedowns',
+        ...placeOf(state.spec),
         ...calling(state.spec),
       },
     });
@@ -52,6 +53,15 @@ export function startJob(state: Job, worker: string, lastWords?: string): Decisi
     type: 'JobStarted',
     data: { type, attempt, worker, recovered, ...(alone ? { alone } : {}) },
   });
+}
+
+/** What a dead letter says of where it stands. */
+function placeOf({ queue, orderingKey, lane }: KeptJob['spec']) {
+  return {
+    queue,
+    ...(orderingKey === undefined ? {} : { orderingKey }),
+    ...(lane === undefined ? {} : { lane }),
+  };
 }
 
 function tookDown(lastWords: string | undefined): Failure {
@@ -124,7 +134,8 @@ export function failJob(
   };
   if (input.final || attempt - state.before >= maxAttempts) {
     const reason = input.final ? 'no_retry' : 'attempts';
-    return accept({ type: 'JobDeadLettered', data: { ...data, reason, ...calling(state.spec) } });
+    const place = { ...placeOf(state.spec), ...calling(state.spec) };
+    return accept({ type: 'JobDeadLettered', data: { ...data, reason, ...place } });
   }
   const retryAt = dueAgain(state, input.retryAt);
   return accept({ type: 'JobAttemptFailed', data: { ...data, retryAt } });

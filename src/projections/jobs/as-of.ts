@@ -2,7 +2,7 @@ import type { RawEvent, Recorded } from '../../domain/event.ts';
 import { codec, type RecordedEvent } from '../../domain/events.ts';
 import type { JobEvent } from '../../domain/jobs/events.ts';
 import { type JobView, view } from './queries.ts';
-import { type JobRow, projection } from './table.ts';
+import { type JobRow, jobAfter, projection } from './table.ts';
 
 /** Where a look back ends: with the event of that version, or before the first one of a later time. */
 export type AsOf = { readonly version: number } | { readonly at: Date };
@@ -19,7 +19,7 @@ export async function jobAsOf(
   for await (const raw of history) {
     const event = jobEventOf(raw);
     if ('at' in asOf && Date.parse(event.meta.at) > asOf.at.getTime()) break;
-    row = projection.reduce(row, event);
+    row = jobAfter(row, event);
     if ('version' in asOf && event.version === asOf.version) break;
   }
   if (!row || ('version' in asOf && row.version !== asOf.version)) return undefined;
@@ -28,7 +28,7 @@ export async function jobAsOf(
 
 /** A job's row after another event of it: what `view` shows. */
 export function rowAfter(row: JobRow | undefined, raw: RawEvent): JobRow {
-  return projection.reduce(row, jobEventOf(raw));
+  return jobAfter(row, jobEventOf(raw));
 }
 
 function jobEventOf(raw: RawEvent): Recorded<JobEvent> {

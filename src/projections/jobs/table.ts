@@ -84,12 +84,15 @@ export const projection: Projection<JobRow, JobEvent> = {
     JobRetried: true,
   },
   key: (event) => event.streamId,
-  reduce(row, event) {
-    if (event.type === 'JobEnqueued') return enqueued(event);
-    if (!row) throw new Error(`${event.type} of a job that was never enqueued`);
-    return standing({ ...row, ...runAfter(row, event), ...changed(event), version: event.version });
-  },
+  reduce: jobAfter,
 };
+
+/** A job's row after another event of it. */
+export function jobAfter(row: JobRow | undefined, event: Recorded<JobEvent>): JobRow {
+  if (event.type === 'JobEnqueued') return enqueued(event);
+  if (!row) throw new Error(`${event.type} of a job that was never enqueued`);
+  return standing({ ...row, ...runAfter(row, event), ...changed(event), version: event.version });
+}
 
 function enqueued({ data, ...event }: Extract<Recorded<JobEvent>, { type: 'JobEnqueued' }>): JobRow {
   return standing({

@@ -4,6 +4,7 @@ import { codec } from '../../../src/domain/events.ts';
 import type { Checkpoint, OrderedGroup } from '../../../src/eventstore/types.ts';
 import * as accounts from '../../../src/projections/accounts.ts';
 import type { Database } from '../../../src/projections/database.ts';
+import * as deadLetters from '../../../src/projections/dead-letters/table.ts';
 import * as exports from '../../../src/projections/exports.ts';
 import * as jobs from '../../../src/projections/jobs/table.ts';
 import type { AnyProjection, AnyRow } from '../../../src/projections/projection.ts';
@@ -37,7 +38,8 @@ function subject<R extends AnyRow>(projection: AnyProjection<R>): Subject {
         if (!Object.hasOwn(projection.handles, raw.type)) continue;
         const event = codec.decode(raw);
         const key = projection.key(event);
-        if (key !== undefined) rows.set(key, projection.reduce(rows.get(key), event));
+        const row = key === undefined ? undefined : projection.reduce(rows.get(key), event);
+        if (key !== undefined && row) rows.set(key, row);
       }
       return [...rows.values()].sort((one, other) => (one.id < other.id ? -1 : 1));
     },
@@ -50,6 +52,7 @@ export const subjects: readonly Subject[] = [
   subject(jobs.projection),
   subject(exports.projection),
   subject(schedules.projection),
+  subject(deadLetters.projection),
 ];
 
 export const start: Checkpoint = { epoch: 0, seq: 0, eventId: null };
@@ -76,6 +79,7 @@ export async function emptyReadModels(world: World): Promise<void> {
     'jobs_v2',
     'exports_v1',
     'schedules_v1',
+    'dead_letters_v1',
     'parked_events',
     'checkpoints',
   ];
