@@ -4,8 +4,6 @@ import { createInterface } from 'node:readline/promises';
 import type { Command } from 'commander';
 import type { CommandContext } from '../commands/handle.ts';
 import type { Config } from '../config.ts';
-import type { Decision } from '../domain/decision.ts';
-import type { DomainEvent } from '../domain/events.ts';
 import { UsageError } from './exit.ts';
 
 export type ChangeOptions = {
@@ -70,12 +68,6 @@ function loginName(): string {
   } catch {
     return `uid-${process.getuid?.() ?? 'unknown'}`;
   }
-}
-
-/** What a decision would write; throws where it is refused. */
-export function wouldWrite(decision: Decision<DomainEvent>): string[] {
-  if (!decision.ok) throw new RefusedError(decision.refusal.code, decision.refusal.detail);
-  return decision.events.map(({ type }) => type);
 }
 
 /** The domain said no. */

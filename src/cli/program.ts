@@ -3,6 +3,7 @@ import { accountsCommand } from './accounts.ts';
 import { EXIT_CODES } from './exit.ts';
 import { jobsCommand } from './jobs/commands.ts';
 import { migrate } from './migrate.ts';
+import { queuesCommand } from './queues.ts';
 import { showConfiguration, writeReference } from './reference.ts';
 import { verify } from './verify.ts';
 
@@ -19,7 +20,7 @@ Where the environment names no servers, the installation that \`npm start\` made
 Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll('`', '')}`).join('; ')}.`,
     );
 
-  for (const command of [jobsCommand(), accountsCommand()]) {
+  for (const command of [jobsCommand(), queuesCommand(), accountsCommand()]) {
     millrace.addCommand(inheriting(command, millrace));
   }
   millrace

@@ -1,13 +1,12 @@
 import { Command, Option } from 'commander';
-import { cancelJob, retryJob } from '../../commands/jobs/requests.ts';
 import { JobQueue } from '../../domain/jobs/events.ts';
-import { cancelJob as decideCancel, retryJob as decideRetry } from '../../domain/jobs/requests.ts';
 import { JOB_STATUSES } from '../../projections/run.ts';
-import { changeOptions } from '../changes.ts';
+import { changeEach } from '../change-each.ts';
+import { type ChangeOptions, changeOptions } from '../changes.ts';
 import { examples } from '../examples.ts';
 import { listOptions } from '../output/pages.ts';
 import { readTime } from '../output/time.ts';
-import { changeJobs } from './change.ts';
+import { cancelling, retrying } from './changes.ts';
 import { listJobsCommand } from './list.ts';
 import { showJob } from './show.ts';
 import { watchCommand } from './watch.ts';
@@ -62,7 +61,7 @@ export function jobsCommand(): Command {
     ])
       .description('Cancel jobs: what waits ends at once, what runs is told to end.')
       .argument('<id...>', 'of the jobs'),
-  ).action(changeJobs({ verb: 'Cancel', command: cancelJob, decide: (job) => decideCancel(job) }));
+  ).action((ids: string[], options: ChangeOptions) => changeEach(cancelling, ids, options));
 
   changeOptions(
     examples(jobs.command('retry'), [
@@ -70,7 +69,7 @@ export function jobsCommand(): Command {
     ])
       .description('Enqueue jobs again that failed or were cancelled, each with all of its attempts.')
       .argument('<id...>', 'of the jobs'),
-  ).action(changeJobs({ verb: 'Retry', command: retryJob, decide: decideRetry }));
+  ).action((ids: string[], options: ChangeOptions) => changeEach(retrying, ids, options));
 
   return jobs;
 }
