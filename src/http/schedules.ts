@@ -142,7 +142,7 @@ function read(app: App, deps: ScheduleDeps): void {
       const found = id && (await deps.findSchedule(id, ownerOf(callerOf(request))));
       if (!found) throw notThere();
       if (notModified(request, reply, found.version)) return reply.code(304).send(undefined);
-      return found;
+      return shown(found);
     },
   );
 
@@ -164,10 +164,10 @@ function read(app: App, deps: ScheduleDeps): void {
       const items = found.slice(0, limit);
       const last = items.at(-1);
       uncachedList(reply);
-      if (found.length <= limit || !last) return { items };
+      if (found.length <= limit || !last) return { items: items.map(shown) };
       const nextCursor = writeCursor(deps.hmac, 'schedules', last);
       reply.header('link', nextLink(request.url, nextCursor));
-      return { items, nextCursor };
+      return { items: items.map(shown), nextCursor };
     },
   );
 }
@@ -192,6 +192,10 @@ function remove(app: App, deps: ScheduleDeps): void {
       return reply.code(204).send(null);
     },
   );
+}
+
+function shown({ owner: _, ...schedule }: ScheduleView) {
+  return schedule;
 }
 
 const notThere = () => new Problem('not_found', 'There is no such schedule of yours.');

@@ -73,6 +73,8 @@ export const projection: Projection<ScheduleRow, ScheduleEvent> = {
 /** A schedule as its owner sees it. Times are RFC 3339 with milliseconds. */
 export type ScheduleView = {
   readonly id: string;
+  /** The account whose schedule it is; absent for the installation's own. */
+  readonly owner?: string;
   readonly cron: string;
   readonly timezone: string;
   readonly missed: MissedRuns;
@@ -126,6 +128,7 @@ function view(row: ScheduleRow): ScheduleView {
   const { lane: _, slots: __, ...job } = JSON.parse(row.job) as ScheduledJob;
   return {
     id: row.id,
+    ...(row.owner === null ? {} : { owner: row.owner }),
     cron: row.cron,
     timezone: row.timezone,
     missed: row.missed,
