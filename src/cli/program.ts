@@ -1,10 +1,12 @@
 import { Command } from 'commander';
 import { accountsCommand } from './accounts.ts';
+import { examples } from './examples.ts';
 import { EXIT_CODES } from './exit.ts';
 import { jobsCommand } from './jobs/commands.ts';
 import { migrate } from './migrate.ts';
 import { queuesCommand } from './queues.ts';
 import { showConfiguration, writeReference } from './reference.ts';
+import { schedulesCommand } from './schedules.ts';
 import { verify } from './verify.ts';
 
 /** All of `millrace`: each command's options, help and examples. */
@@ -20,7 +22,7 @@ Where the environment names no servers, the installation that \`npm start\` made
 Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll('`', '')}`).join('; ')}.`,
     );
 
-  for (const command of [jobsCommand(), queuesCommand(), accountsCommand()]) {
+  for (const command of [jobsCommand(), queuesCommand(), schedulesCommand(), accountsCommand()]) {
     millrace.addCommand(inheriting(command, millrace));
   }
   millrace
@@ -28,25 +30,19 @@ Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll(
     .description('Bring the database to the newest schema. Several may run at once; one does the work.')
     .option('--json', 'print JSON')
     .action(migrate);
-  millrace
-    .command('verify')
-    .description('Compute ledger and read models anew and compare: what is not as it must be, row by row.')
+  examples(millrace.command('verify'), [
+    ['millrace verify', ''],
+    ['millrace verify jobs --since 24h', 'what the last day changed'],
+    ['millrace verify jobs --sample 1% --json', 'a part of it, for a program'],
+  ])
+    .description(
+      'Compute ledger and read models anew and compare: what is not as it must be, row by row. Changes nothing, and may run beside a live system. Ends with 1 if anything is wrong.',
+    )
     .argument('[what]', 'ledger, or the name of a read model; everything, where nothing is named')
     .option('--since <time>', 'only rows that newer events concern: 24h, 7d, or RFC 3339')
     .option('--sample <part>', 'only about this part of the rows: 1% or 0.01; the same ones each time')
     .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      `
-Changes nothing, and may run beside a live system. Ends with 1 if anything is wrong.
-
-Examples:
-  millrace verify
-  millrace verify jobs --since 24h
-  millrace verify jobs --sample 1% --json`,
-    )
     .action(verify);
-
   millrace
     .command('config')
     .description('List the environment variables: meaning, default.')
