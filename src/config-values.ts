@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import type { TSchema } from 'typebox';
 import { type Destination, parseDestination } from './domain/destinations.ts';
 import { isAddressPattern, parseSender, type Sender } from './domain/emails.ts';
+import { JobQueue } from './domain/jobs/events.ts';
 
 /** The items of a comma-separated variable. */
 export function listOf(text: string): string[] {
@@ -28,6 +29,20 @@ export function networksOf(name: string, text: string, problems: string[]): stri
     if (!family || !known) problems.push(`${name}: "${item}" is no network such as 10.1.0.0/16`);
     return family !== 0 && known;
   });
+}
+
+/** How many jobs of a queue run at once, by queue. */
+export function queueLimitsOf(name: string, text: string, problems: string[]): Map<string, number> {
+  const limits = new Map<string, number>();
+  for (const item of listOf(text)) {
+    const [, queue = '', most = ''] = /^([a-z]+):(\d{1,4})$/.exec(item) ?? [];
+    if (JobQueue.enum.some((known) => known === queue) && Number(most) > 0 && Number(most) <= 1000) {
+      limits.set(queue, Number(most));
+    } else {
+      problems.push(`${name}: "${item}" is no limit of a queue such as ${JobQueue.enum[0]}:2 (1 to 1000)`);
+    }
+  }
+  return limits;
 }
 
 export function senderOf(name: string, text: string, problems: string[]): Sender | undefined {

@@ -9,6 +9,7 @@ import {
   expected,
   listOf,
   networksOf,
+  queueLimitsOf,
   senderOf,
   shown,
   tokenKeysOf,
@@ -105,6 +106,11 @@ const Variables = Type.Object({
     minimum: 1,
     maximum: 1000,
     description: 'Jobs that one worker process runs side by side',
+  }),
+  QUEUE_LIMITS: Type.String({
+    default: '',
+    description:
+      'Jobs of a queue that run at once over all workers, e.g. exports:2,webhooks:20; a queue that is not named has no limit. The same for all workers',
   }),
   WORKER_CHILDREN: Type.Integer({
     default: 1,
@@ -205,6 +211,7 @@ type Read = {
   HMAC_KEY: Buffer;
   TOKEN_KEYS: readonly { readonly kid: string; readonly der: Buffer }[];
   CORS_ORIGINS: readonly string[];
+  QUEUE_LIMITS: ReadonlyMap<string, number>;
   HTTP_REQUEST_ALLOW: readonly Destination[];
   HTTP_REQUEST_ALLOW_PRIVATE: readonly string[];
   EMAIL_FROM: Sender | undefined;
@@ -252,6 +259,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   const HMAC_KEY = key('HMAC_KEY');
   const TOKEN_KEYS = tokenKeysOf(values.TOKEN_KEYS, problems);
   const lists = {
+    QUEUE_LIMITS: read(values, 'QUEUE_LIMITS', queueLimitsOf, problems),
     HTTP_REQUEST_ALLOW: read(values, 'HTTP_REQUEST_ALLOW', destinationsOf, problems),
     HTTP_REQUEST_ALLOW_PRIVATE: read(values, 'HTTP_REQUEST_ALLOW_PRIVATE', networksOf, problems),
     EMAIL_FROM: read(values, 'EMAIL_FROM', senderOf, problems),

@@ -32,6 +32,20 @@ describe('configuration', () => {
     expect(config.CORS_ORIGINS).toEqual([]);
   });
 
+  it('reads how many jobs of a queue run at once, and refuses what is no queue or no number', () => {
+    expect(readConfig({ ...env, QUEUE_LIMITS: 'exports:2, webhooks:20' }).QUEUE_LIMITS).toEqual(
+      new Map([
+        ['exports', 2],
+        ['webhooks', 20],
+      ]),
+    );
+    expect(problemsOf({ ...env, QUEUE_LIMITS: 'exports:0,nowhere:2,default,email:2' })).toEqual([
+      expect.stringContaining('"exports:0"'),
+      expect.stringContaining('"nowhere:2"'),
+      expect.stringContaining('"default"'),
+    ]);
+  });
+
   it('reads numbers, switches and lists', () => {
     const config = readConfig({
       ...env,

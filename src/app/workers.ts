@@ -26,6 +26,7 @@ export async function startWorkerRole(base: Base): Promise<Role> {
     spawn: childrenOf(config),
     mostChildren: config.WORKER_CHILDREN,
     concurrency: config.WORKER_CONCURRENCY,
+    queueLimits: config.QUEUE_LIMITS,
     drainMs: config.SHUTDOWN_SECONDS * 1000 * DRAIN_JOBS,
     random: Math.random,
   });

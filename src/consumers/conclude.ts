@@ -18,7 +18,8 @@ import { persistently } from './persistently.ts';
 
 /**
  * How a run ended. `interrupted` and `left` stay with their work entry: of the first, the log says that it ended;
- * of the second nothing could be said any more, or somebody else has it. `finished` had ended before.
+ * of the second nothing could be said any more, or somebody else has it. `finished` had ended before;
+ * `waiting` was not begun, and is to be once it has a slot.
  */
 export type JobOutcome =
   | 'succeeded'
@@ -28,6 +29,7 @@ export type JobOutcome =
   | 'cancelled'
   | 'interrupted'
   | 'finished'
+  | 'waiting'
   | 'left';
 
 export type ConcludeDeps = JobDeps & {

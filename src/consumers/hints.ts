@@ -9,10 +9,19 @@ import type { Redis } from 'ioredis';
  * - `timers`: `<partition> <due, ms since 1970>`; a timer was set
  * - `ticks`: `<partition> <due, ms since 1970>`; a schedule was made
  * - `cancels`: `<job id>`; a running job is to end
+ * - `slots`: `<job id>`; a job that waited for a slot of a concurrency limit was granted one
  * - `queues`: `<queue>`; it was paused, or resumed
  * - `checkpoints`: `<group> <partition> <epoch> <seq>`; an ordered group's transaction was committed
  */
-export type HintTopic = 'members' | 'leases' | 'timers' | 'ticks' | 'cancels' | 'queues' | 'checkpoints';
+export type HintTopic =
+  | 'members'
+  | 'leases'
+  | 'timers'
+  | 'ticks'
+  | 'cancels'
+  | 'queues'
+  | 'slots'
+  | 'checkpoints';
 
 export type Hints = {
   /** Never throws and is not waited for. */

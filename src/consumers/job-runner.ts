@@ -14,7 +14,9 @@ import { SpanKind, withSpan } from '../telemetry/tracing.ts';
 import { backoffMs, follow, pause } from './backoff.ts';
 import type { Cancellations } from './cancellations.ts';
 import { type ConcludeDeps, conclude, type JobOutcome, outcomeOf } from './conclude.ts';
+import type { Concurrency, HeldSlot } from './concurrency.ts';
 import type { JobDefinition } from './define-job.ts';
+import { enter } from './enter.ts';
 import { type Children, handleInChild } from './in-child.ts';
 import { handleInProcess, jobGiven } from './in-process.ts';
 import type { Lease } from './leases.ts';
@@ -34,6 +36,7 @@ export type JobToRun = TakenJob & {
 };
 
 export type JobRunnerDeps = ConcludeDeps & {
+  readonly concurrency: Concurrency;
   readonly logger: Logger;
   readonly metrics: Pick<Metrics, 'jobs' | 'jobDuration' | 'jobWait' | 'jobHandlersLingering'>;
   readonly cancellations: Cancellations;
@@ -89,6 +92,7 @@ export async function runJob(
   const waiting = follow(lease.lost, drain.toEnd, cancelled.signal);
   const around: Around = { lease, drain, signal: recording.signal, cancelled, logger };
   let place: (() => void) | undefined;
+  let slot: HeldSlot | undefined;
   let lastWords: string | undefined;
   try {
     for (let failures = 0; ; ) {
@@ -100,6 +104,11 @@ export async function runJob(
         place = await deps.children.slots.acquire(waiting.signal);
         if (!place && cancelled.signal.aborted) continue;
         if (!place) return 'left';
+      }
+      if (run.spec.slots && !slot) {
+        const entered = await enter(deps, job, run, { signal: waiting.signal, logger });
+        if (typeof entered === 'string') return entered;
+        slot = entered;
       }
       const outcome = await withSpan(`${SPAN.process} ${job.type}`, spanOf(job, run), async (span) => {
         const outcome = await attempt(deps, definition, job, run, around, lastWords);
@@ -116,6 +125,9 @@ export async function runJob(
     return 'left';
   } finally {
     place?.();
+    // Whoever has the job next takes over its slot with it: until then the handler may run on.
+    if (lease.lost.aborted) slot?.forget();
+    else await slot?.release();
     unwatch();
     waiting.stop();
     recording.stop();

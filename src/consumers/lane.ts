@@ -4,7 +4,7 @@ import type { JobOutcome } from './conclude.ts';
 import type { Drain, JobToRun } from './job-runner.ts';
 import type { Lease } from './leases.ts';
 import type { Ended, Running } from './ownership.ts';
-import type { Slots } from './slots.ts';
+import type { LimitedSlots } from './queue-limit.ts';
 import type { StreamIds, Taken, WorkStreams } from './take.ts';
 import type { Waker } from './waker.ts';
 
@@ -27,7 +27,8 @@ export type LaneDeps = {
   readonly lease: Lease;
   readonly streams: WorkStreams;
   readonly waker: Waker;
-  readonly slots: Slots;
+  /** Waits for a slot for the job, of the process and of the queue's limit if it has one. */
+  readonly slots: Pick<LimitedSlots, 'acquire'>;
   /** While Redis is too full for starts, none is made. */
   readonly refusesStarts: () => boolean;
   /** While the queue is paused, none is made either; what runs goes on. */
@@ -161,7 +162,7 @@ export function startLane(deps: LaneDeps): Running {
         const job = await next();
         failures = 0;
         if (!job) continue;
-        const release = await slots.acquire(ending);
+        const release = await slots.acquire(ending, job.jobId);
         if (release && !paused && !deps.paused() && lease.secure()) begin(job, release);
         else {
           release?.();

@@ -63,7 +63,7 @@ export async function startRole(
   const hints = await openHints(
     { publisher: redis, subscriber: deps.connections.subscriber(`${role}-hints`) },
     prefix,
-    ['members', 'leases', 'timers', 'ticks', 'cancels', 'queues'],
+    ['members', 'leases', 'timers', 'ticks', 'cancels', 'queues', 'slots'],
   );
   const keeper = deps.connections.leaseKeeper();
   const leases = createLeases({

@@ -2,11 +2,13 @@ import type { JobDeps } from '../commands/jobs/runs.ts';
 import type { TickDeps } from '../commands/schedules.ts';
 import { JobQueue } from '../domain/jobs/events.ts';
 import { type Cancellations, createCancellations } from './cancellations.ts';
+import { type Concurrency, createConcurrency } from './concurrency.ts';
 import type { JobDefinition } from './define-job.ts';
 import type { SpawnChild } from './in-child.ts';
 import { type JobToRun, runJob } from './job-runner.ts';
 import { startLane } from './lane.ts';
 import type { Group } from './ownership.ts';
+import { limitedSlots } from './queue-limit.ts';
 import { type PausedQueues, watchQueues } from './queues.ts';
 import { type RoleDeps, type RunningRole, startRole } from './role.ts';
 import { schedulesGroup } from './schedules.ts';
@@ -37,6 +39,10 @@ export type WorkerDeps = RoleDeps &
     readonly drainMs: number;
     /** 0 ≤ n < 1: for the jitter of retries. */
     readonly random: () => number;
+    /** Jobs at once of a queue, over all processes; without one there is no limit. */
+    readonly queueLimits?: ReadonlyMap<string, number>;
+    /** How long a slot of a limit lasts unless it is renewed. Default 30,000. */
+    readonly slotMs?: number;
   };
 
 /** Stored in leases: a name for life. */
@@ -51,6 +57,10 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
   const queues = [...new Set(deps.jobs.map(({ queue }) => queue))];
   const slots = createSlots(deps.concurrency);
   const children = deps.spawn && { spawn: deps.spawn, slots: createSlots(deps.mostChildren ?? 1) };
+  const limitOf = (queue: string) => {
+    const most = deps.queueLimits?.get(queue);
+    return most === undefined ? undefined : { name: `queue.${queue}`, most };
+  };
   const keysOf = (partition: number) => {
     const keys = store.keys[partition];
     if (!keys) throw new Error(`there is no partition ${partition}`);
@@ -71,13 +81,17 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
 
   let cancellations: Cancellations | undefined;
   let pausedQueues: PausedQueues | undefined;
+  let concurrency: Concurrency | undefined;
   const role = await startRole(deps, 'workers', (hints, member) => {
     cancellations = createCancellations(hints, logger);
     const paused = watchQueues({ store, queues, hints, logger });
     pausedQueues = paused;
     const unknownTypes = createUnknownTypes({ ...deps, cancellations });
+    const limits = createConcurrency({ store, hints, logger, slotMs: deps.slotMs });
+    concurrency = limits;
     const runner = {
       ...deps,
+      concurrency: limits,
       cancellations,
       children,
       worker: member,
@@ -88,9 +102,10 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
         name: laneGroup(queue),
         start(lease) {
           const waker = wakerOf(lease.partition);
+          const admission = limitedSlots(slots, limits, limitOf(queue));
           const lane = startLane({
             lease,
-            slots,
+            slots: admission,
             streams: workStreams(store.writer.redis, keysOf(lease.partition), queue, lease),
             waker: waker.value,
             refusesStarts: () => store.guard.refuses('start'),
@@ -100,7 +115,10 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
             leave: unknownTypes.leave,
             async run(job: JobToRun, drain, giveSlotBack) {
               const definition = definitions.get(job.type);
-              return definition ? runJob(runner, definition, job, { lease, drain, giveSlotBack }) : 'left';
+              if (!definition) return 'left';
+              return admission.during(job.jobId, lease, () =>
+                runJob(runner, definition, job, { lease, drain, giveSlotBack }),
+              );
             },
             drainMs: deps.drainMs,
             onReconnect(listener) {
@@ -109,7 +127,11 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
             },
             logger: logger.child({ group: lease.group, partition: lease.partition }),
           });
-          return { ...lane, ended: lane.ended.finally(waker.release) };
+          const ended = lane.ended.finally(async () => {
+            waker.release();
+            await admission.close(lease);
+          });
+          return { ...lane, ended };
         },
       }),
     );
@@ -129,6 +151,7 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
       await role.stop();
       cancellations?.close();
       pausedQueues?.close();
+      concurrency?.close();
       store.writer.redis.off('ready', onReady);
     },
   };

@@ -77,7 +77,7 @@ export function encodeCommit(names: PartitionKeys, request: CommitRequest): Enco
     shape += 't';
     keys.push(names.timers, names.timerWork);
     args.push(timers.length);
-    for (const item of timers) args.push(item.jobId, item.dueAt, encodeTimer(item));
+    for (const item of timers) args.push(item.jobId, item.wakeAt ?? item.dueAt, encodeTimer(item));
   }
   if (cancelledTimers && cancelledTimers.length > 0) {
     shape += 'x';

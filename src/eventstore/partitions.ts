@@ -29,6 +29,10 @@ export type PartitionKeys = {
   /** What the names of a queue's parked lists begin with, up to the colon before the lane. */
   readonly parkedLists: (queue: string) => string;
   readonly cursor: (reactor: string) => string;
+  /** Of a concurrency limit: jobs by when their slots run out, their runs, and who waits. Lies in one partition. */
+  readonly slots: (name: string) => string;
+  readonly slotRuns: (name: string) => string;
+  readonly slotWaiting: (name: string) => string;
 };
 
 /**
@@ -60,6 +64,9 @@ export function keysOf(prefix: string, partition: number, tag: string): Partitio
     parked: (queue, lane) => `${base}parked:${queue}:${lane}`,
     parkedLists: (queue) => `${base}parked:${queue}`,
     cursor: (reactor) => `${base}cursor:${reactor}`,
+    slots: (name) => `${base}slots:${name}`,
+    slotRuns: (name) => `${base}slots:${name}:runs`,
+    slotWaiting: (name) => `${base}slots:${name}:waiting`,
   };
 }
 

@@ -37,6 +37,12 @@ export type Work = {
   readonly lane?: string;
 };
 
+/** Work that becomes due later. */
+export type Timer = Work & {
+  /** When it is to be looked at, where that is not when it became due: it waits for something else. */
+  readonly wakeAt?: number;
+};
+
 /** A lane that is free again, if it was this job that held it: the oldest that is parked behind it holds it next. */
 export type FreedLane = {
   readonly queue: string;
@@ -82,7 +88,7 @@ export type CommitRequest = {
   /** Lanes whose holders end with this commit. */
   readonly freed?: readonly FreedLane[];
   /** Work that becomes due later. */
-  readonly timers?: readonly Work[];
+  readonly timers?: readonly Timer[];
   /** Jobs whose timers are taken away; a job without one is passed over. */
   readonly cancelledTimers?: readonly JobId[];
   /** Work entries that this commit finishes: acked and deleted. */

@@ -2,7 +2,8 @@
  * A worker as a process of its own, for tests that kill one. It knows the job `test` (see test-jobs.ts), which says on
  * the Redis list `<prefix>:runs` when it begins and when it has ended: `begin | end <job> <attempt> <instance>`, and
  * `alone` where it runs in a process of its own.
- * Environment: REDIS_URL, DATABASE_URL, PREFIX, PARTITIONS, INSTANCE_ID, LEASE_TIMING (JSON), CONCURRENCY.
+ * Environment: REDIS_URL, DATABASE_URL, PREFIX, PARTITIONS, INSTANCE_ID, LEASE_TIMING (JSON), CONCURRENCY,
+ * SLOT_MS.
  */
 import { fork } from 'node:child_process';
 import { join } from 'node:path';
@@ -71,6 +72,7 @@ const workers = await startWorkers({
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     }),
   concurrency: Number(process.env.CONCURRENCY ?? 4),
+  slotMs: Number(process.env.SLOT_MS ?? 30_000),
   drainMs: 1_000,
   random: Math.random,
 });

@@ -255,6 +255,31 @@ function runsOf(state: Job): number {
   return 'runs' in state ? state.runs : 0;
 }
 
+/**
+ * Puts a work entry back behind a timer, with nothing said of the job: it waits for something other than its time.
+ * `left`: nothing is known of what became of that; whoever looks at what is pending knows.
+ */
+export async function putBack(
+  deps: JobDeps,
+  taken: TakenJob & { readonly type: string; readonly traceparent?: string },
+  wakeAt: Date,
+): Promise<'put_back' | 'left'> {
+  const { queue, priority, jobId, type, dueAt, lane, traceparent } = taken;
+  const work = {
+    ...{ queue, priority, jobId, type, dueAt, wakeAt: wakeAt.getTime() },
+    ...(lane === undefined ? {} : { lane }),
+    ...(traceparent === undefined ? {} : { traceparent }),
+  };
+  const committed = await commit(deps, taken, () => ({
+    appends: [],
+    timers: [work],
+    finished: [taken],
+    memory: 'completion',
+  }));
+  // Never asked for again: if it was done, the job may run by now, and a second timer would start it once more.
+  return typeof committed === 'object' ? 'put_back' : 'left';
+}
+
 /** Whether the job can be run by this entry at all: it was not enqueued anew since, and has not succeeded. */
 function isIts(taken: TakenJob, state: Job): state is Extract<Job, { spec: JobSpec }> {
   return 'spec' in state && state.dueAt === taken.dueAt;
