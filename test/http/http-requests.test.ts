@@ -67,6 +67,25 @@ describe('A request to a destination', () => {
     expect(wanted).toEqual([]);
   });
 
+  test('is refused for one job of a batch, and keeps back none of the others', async () => {
+    const { app, login } = everyRoute();
+    const { authorization } = await login();
+    const jobsOfBatch = [
+      { ...echo, callbackUrl: 'https://other.example.com/' },
+      { ...echo, callbackUrl: url },
+    ];
+    const response = await app.inject({
+      method: 'POST',
+      url: '/v1/jobs/batch',
+      headers: { authorization, 'content-type': 'application/json' },
+      payload: JSON.stringify({ jobs: jobsOfBatch }),
+    });
+    expect(response.json().items).toMatchObject([
+      { status: 400, error: { errors: [{ pointer: '/jobs/0/callbackUrl' }] } },
+      { status: 202 },
+    ]);
+  });
+
   test('is refused as an email where the installation sends none: 403', async () => {
     const { post, wanted } = jobs({
       jobTypes: createJobTypes([emailsBy({ from: undefined, senders: [], recipients: ['*'] })]),
