@@ -168,6 +168,21 @@ describe('A job that runs alone', () => {
     expect(await children(world, store)).toHaveLength(1);
   });
 
+  it('and ends its process three times is a dead letter that quotes how; the log has its last words', async () => {
+    const { world, store } = await openWorld();
+    const lines: string[] = [];
+    const logger = pino({ level: 'info' }, { write: (line) => void lines.push(line) });
+    const id = await orphan(store, { payload: { ms: 0, how: 'stray' } });
+    await start(world, store, { logger });
+    await until(async () => expect((await jobState(store, id)).phase).toBe('failed'), 20_000);
+    expect((await history(store, id)).at(-1)?.data).toMatchObject({
+      reason: 'takedowns',
+      error: { message: expect.stringContaining('exit status 1') },
+    });
+    const fatal = lines.map((text) => JSON.parse(text)).filter(({ level }) => level === 60);
+    expect(fatal).toMatchObject(Array(3).fill({ jobId: id, err: { message: 'nobody catches this' } }));
+  });
+
   it('is interrupted when its worker stops, be it deaf: no takedown, and no process is left', async () => {
     const { world, store } = await openWorld();
     const id = await orphan(store, { payload: { ms: 60_000, how: 'deaf' } });

@@ -155,7 +155,7 @@ describe('an export of events', () => {
       events.filter((event) => event.type === 'JobStarted').map((event) => JSON.parse(event.data)),
     ).toMatchObject([
       { attempt: 1, recovered: false },
-      { attempt: 1, recovered: true },
+      { attempt: 1, recovered: true, alone: true },
     ]);
     const { text } = await client.download(id, ada.token);
     expect(text).toContain('ExportRequested');
