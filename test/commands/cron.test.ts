@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { readCron, shortestPause } from '../../src/commands/cron.ts';
@@ -128,6 +130,19 @@ describe('what is no cron expression, or no time zone', () => {
   ])('"%s" in "%s" is refused for its %s', (expression, timezone, part) => {
     expect(readCron(expression, timezone)).toMatchObject({ ok: false, part });
   });
+});
+
+test('the page about schedules shows what can be read', async () => {
+  const page = await readFile(
+    join(import.meta.dirname, '..', '..', 'docs', 'how-to', 'schedule-a-job.md'),
+    'utf8',
+  );
+  const [, table = ''] = /## When it runs\n\n([\s\S]*?)\n\n/.exec(page) ?? [];
+  const shown = [...table.matchAll(/^\| (`.*?`) \|/gm)].flatMap(([, cell = '']) =>
+    [...cell.matchAll(/`([^`]+)`/g)].map(([, code = '']) => code),
+  );
+  expect(shown.length).toBeGreaterThan(10);
+  for (const expression of shown) expect(ticksOf(expression).next(0), expression).toBeDefined();
 });
 
 test('the shortest pause between ticks is known, seconds and nicknames included', () => {
