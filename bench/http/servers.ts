@@ -19,7 +19,7 @@ import { connectWriter } from '../../src/eventstore/connections.ts';
 import { type ContextOf, commandAnswer, commandContexts, doneOf } from '../../src/http/commands.ts';
 import { createStreams } from '../../src/http/draining.ts';
 import { exportRoutes } from '../../src/http/exports.ts';
-import { isStoreOutage } from '../../src/http/failures.ts';
+import { storeOutageOf } from '../../src/http/failures.ts';
 import { Id, Strict, Version } from '../../src/http/schemas.ts';
 import { createServer } from '../../src/http/server.ts';
 import { pollReadModel } from '../../src/http/streams.ts';
@@ -98,7 +98,7 @@ async function enqueue(deps: CommandDeps, context: CommandContext, job: { type: 
 const contextOf = commandContexts({ hmac: side.hmac, durability: 'memory' });
 const checkSession = createSessionCheck(
   async (id) => (await side.store.load(id, sessionFold)).state,
-  isStoreOutage,
+  storeOutageOf,
 );
 const streams = createStreams();
 const ours = createServer({

@@ -3,10 +3,11 @@ import type { Session } from '../domain/sessions.ts';
 import type { Caller } from './tokens.ts';
 
 /**
- * `unknown`: Redis can't say. Queries then go on for the few minutes that the access token is good for;
- * commands can't be carried out anyway.
+ * `away`, `fenced`: the event store can't say, or may not be trusted. Queries then go on for the few minutes that the
+ * access token is good for; commands can't be carried out anyway.
  */
-export type SessionStanding = 'active' | 'ended' | 'unknown';
+export type SessionStanding = 'active' | 'ended' | StoreOutage;
+export type StoreOutage = 'away' | 'fenced';
 
 export type SessionCheck = (caller: Caller) => Promise<SessionStanding>;
 
@@ -14,11 +15,11 @@ export type SessionCheck = (caller: Caller) => Promise<SessionStanding>;
  * Asks on each request whether the session still stands, so that an ended session's access token stops
  * working at once.
  * @param loadSession the session's state from the write side
- * @param isOutage tells errors that mean "the store is away" from bugs, which are thrown on
+ * @param outageOf tells errors that mean that the store can't be asked from bugs, which are thrown on
  */
 export function createSessionCheck(
   loadSession: (id: SessionId) => Promise<Session>,
-  isOutage: (error: unknown) => boolean,
+  outageOf: (error: unknown) => StoreOutage | undefined,
   now: () => number = () => Date.now(),
 ): SessionCheck {
   return async ({ accountId, sessionId }) => {
@@ -26,7 +27,8 @@ export function createSessionCheck(
     try {
       session = await loadSession(sessionId);
     } catch (error) {
-      if (isOutage(error)) return 'unknown';
+      const outage = outageOf(error);
+      if (outage) return outage;
       throw error;
     }
     if (session.phase !== 'active' || session.accountId !== accountId) return 'ended';

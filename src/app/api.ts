@@ -19,7 +19,7 @@ import { configuredJobTypes, features, jobTypes, projections } from '../features
 import { blobRoutes } from '../http/blobs.ts';
 import { commandContexts } from '../http/commands.ts';
 import { createStreams } from '../http/draining.ts';
-import { isStoreOutage } from '../http/failures.ts';
+import { storeOutageOf } from '../http/failures.ts';
 import { metaRoutes } from '../http/meta.ts';
 import { createServer } from '../http/server.ts';
 import { streamTicketRoutes } from '../http/stream-tickets.ts';
@@ -47,7 +47,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
   const streams = createStreams({ perAccount: config.STREAMS_PER_ACCOUNT, metrics });
   const contextOf = commandContexts({ hmac, durability: config.DURABILITY });
   const loadSession = (id: Parameters<typeof store.load>[0]) => store.load(id, sessionFold);
-  const checkSession = createSessionCheck(async (id) => (await loadSession(id)).state, isStoreOutage);
+  const checkSession = createSessionCheck(async (id) => (await loadSession(id)).state, storeOutageOf);
   const takeLimit = limiter(base, store, hmac);
   const blobs = createDiskStore(config.BLOB_DIR);
   const blobSecret = hmac('blob urls', '');

@@ -2,6 +2,7 @@ import type { FastifyRequest } from 'fastify';
 import type { SessionCheck } from '../access/sessions.ts';
 import type { Hmac } from '../access/signing.ts';
 import { type Caller, createVerifiedTokens, readClaims, UnknownTokenKeyError } from '../access/tokens.ts';
+import { storeOutage } from './failures.ts';
 import { Problem } from './problems.ts';
 import { readTicket } from './tickets.ts';
 import type { App } from './types.ts';
@@ -41,9 +42,8 @@ export function authenticateRequests(
         : readTicket(hmac, ticket, request.url, now());
     const standing = await checkSession(caller);
     if (standing === 'ended') throw new Problem('invalid_token', 'The session of this token has ended.');
-    if (standing === 'unknown' && request.method !== 'GET' && request.method !== 'HEAD') {
-      throw new Problem('store_unavailable', 'The event store is away. Nothing was done.');
-    }
+    const isQuery = request.method === 'GET' || request.method === 'HEAD';
+    if (standing !== 'active' && !isQuery) throw storeOutage(standing);
     request.caller = caller;
   }
 

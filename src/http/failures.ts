@@ -6,13 +6,20 @@ import { instanceOf, Problem, type ProblemDetail, sendProblem } from './problems
 /** Errors of a body with thousands of wrong parts would be longer than the body. */
 const MAX_ERRORS = 20;
 
-/** What the parts below throw, by the error's `name`: they are not imported here. */
-const byName: Readonly<Record<string, { code: ProblemCode; detail: string }>> = {
-  StoreUnavailableError: { code: 'store_unavailable', detail: 'The event store is away. Nothing was done.' },
-  StoreFencedError: {
+type Known = { readonly code: ProblemCode; readonly detail: string };
+
+const outages = {
+  away: { code: 'store_unavailable', detail: 'The event store is away. Nothing was done.' },
+  fenced: {
     code: 'store_fenced',
     detail: 'Commands are stopped until an operator has looked at the event store. Nothing was done.',
   },
+} as const satisfies Record<string, Known>;
+
+/** What the parts below throw, by the error's `name`: they are not imported here. */
+const byName: Readonly<Record<string, Known>> = {
+  StoreUnavailableError: outages.away,
+  StoreFencedError: outages.fenced,
   MemoryGuardError: { code: 'store_unavailable', detail: 'The event store is full. Nothing was done.' },
   OutcomeUnknownError: {
     code: 'outcome_unknown',
@@ -21,10 +28,16 @@ const byName: Readonly<Record<string, { code: ProblemCode; detail: string }>> = 
   TooBusyError: { code: 'too_busy', detail: 'Too many ask for this at once. Nothing was done.' },
 };
 
-/** The event store is away (or can't be trusted), as opposed to a bug. */
-export function isStoreOutage(error: unknown): boolean {
+/** The event store is away, or can't be trusted. Undefined: a bug, or none of its errors. */
+export function storeOutageOf(error: unknown): 'away' | 'fenced' | undefined {
   const code = error instanceof Error ? byName[error.name]?.code : undefined;
-  return code === 'store_unavailable' || code === 'store_fenced';
+  return code === 'store_unavailable' ? 'away' : code === 'store_fenced' ? 'fenced' : undefined;
+}
+
+/** What a command is told that can't even be authenticated for it. */
+export function storeOutage(outage: 'away' | 'fenced'): Problem {
+  const { code, detail } = outages[outage];
+  return new Problem(code, detail);
 }
 
 const DATABASE_AWAY =

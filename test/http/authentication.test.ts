@@ -1,6 +1,6 @@
 import { createHmac, createPrivateKey, generateKeyPairSync, sign } from 'node:crypto';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { StoreUnavailableError } from '../../src/eventstore/types.ts';
+import { StoreFencedError, StoreUnavailableError } from '../../src/eventstore/types.ts';
 import { TICKET_SECONDS } from '../../src/http/tickets.ts';
 import type { Routes } from '../../src/http/types.ts';
 import { active, edge, hmac, tokens } from './harness.ts';
@@ -190,28 +190,31 @@ test('an expired token is refused also if it was accepted a moment before', asyn
   }
 });
 
-describe('while the event store is away', () => {
-  const { app, login } = edge({
-    routes: [whoAmI],
-    checkSession: async () => 'unknown',
-  });
+describe.each([
+  ['away', 'store_unavailable'],
+  ['fenced', 'store_fenced'],
+] as const)('while the event store is %s', (outage, code) => {
+  const { app, login } = edge({ routes: [whoAmI], checkSession: async () => outage });
 
-  test('queries go on with a token that has not expired, commands are 503', async () => {
+  test('queries go on with a token that has not expired, commands are 503 and say which it is', async () => {
     const { authorization } = await login();
     expect((await app.inject({ url: '/v1/me', headers: { authorization } })).statusCode).toBe(200);
     const response = await app.inject({ method: 'POST', url: '/v1/me', headers: { authorization } });
     expect(response.statusCode).toBe(503);
     expect(response.headers['retry-after']).toBe('1');
-    expect(response.json()).toMatchObject({ code: 'store_unavailable' });
+    expect(response.json()).toMatchObject({ code });
   });
+});
 
-  test('a session that can not be loaded for another reason is a fault, and lets nobody in', async () => {
+describe('a session', () => {
+  test('that can not be loaded is a fault, and lets nobody in, unless the store is out', async () => {
     const { createSessionCheck } = await import('../../src/access/sessions.ts');
-    const { isStoreOutage } = await import('../../src/http/failures.ts');
-    const failing = (error: Error) => createSessionCheck(() => Promise.reject(error), isStoreOutage);
+    const { storeOutageOf } = await import('../../src/http/failures.ts');
+    const failing = (error: Error) => createSessionCheck(() => Promise.reject(error), storeOutageOf);
     const caller = { accountId: 'a', sessionId: 's', role: 'user' } as never;
     await expect(failing(new TypeError('bug'))(caller)).rejects.toThrow('bug');
-    await expect(failing(new StoreUnavailableError('away'))(caller)).resolves.toBe('unknown');
+    await expect(failing(new StoreUnavailableError('away'))(caller)).resolves.toBe('away');
+    await expect(failing(new StoreFencedError('fenced'))(caller)).resolves.toBe('fenced');
   });
 });
 

@@ -5,7 +5,7 @@ import { generateTokenKey, readTokenKeys, type TokenSettings } from '../../src/a
 import { type AccountId, type SessionId, streamId } from '../../src/domain/ids.ts';
 import type { Session } from '../../src/domain/sessions.ts';
 import { createStreams } from '../../src/http/draining.ts';
-import { isStoreOutage } from '../../src/http/failures.ts';
+import { storeOutageOf } from '../../src/http/failures.ts';
 import { createServer, type ServerDeps } from '../../src/http/server.ts';
 import type { Routes } from '../../src/http/types.ts';
 import { createLogger } from '../../src/telemetry/logging.ts';
@@ -28,7 +28,7 @@ export function edge(options: { routes?: readonly Routes[] } & Partial<Omit<Serv
     logger,
     tokens,
     hmac,
-    checkSession: createSessionCheck(async (id) => sessions.get(id) ?? { phase: 'none' }, isStoreOutage),
+    checkSession: createSessionCheck(async (id) => sessions.get(id) ?? { phase: 'none' }, storeOutageOf),
     takeLimit: async () => 'unknown',
     waitForReadModel: async () => 'ok',
     streams: createStreams(),
