@@ -50,10 +50,12 @@ export type Load = {
   readonly asked: readonly Asked[];
   /** Answers that no fault explains: 500, 400, … by status and code. */
   readonly oddities: ReadonlyMap<string, number>;
+  /** How often each answer was given, by status and code; 0: none came. */
+  readonly answers: ReadonlyMap<string, number>;
   /** When a command was last acknowledged, and when last refused because commits are fenced, ms since 1970. */
   readonly last: { readonly acknowledged: number; readonly fenced: number };
-  /** Asks for a job to be run again. */
-  retry(jobId: string): Promise<void>;
+  /** Asks for a dead letter to be run again: once for each version of it. */
+  retry(jobId: string, version: number): Promise<void>;
   /** Asks for nothing more, and waits for what is under way. */
   stop(): Promise<void>;
 };
@@ -116,6 +118,7 @@ export async function startLoad(options: {
   const promises: Promised[] = [];
   const asked: Asked[] = [];
   const oddities = new Map<string, number>();
+  const answers = new Map<string, number>();
   const last = { acknowledged: 0, fenced: 0 };
   const random = randomOf(seed, 'clients');
   const person = { email: `faults-${seed}@example.com`, password: 'correct horse battery staple' };
@@ -166,6 +169,8 @@ export async function startLoad(options: {
         last.acknowledged = Date.now();
         return { outcome: 'acknowledged', answer };
       }
+      const given = `${status} ${code}`.trim();
+      answers.set(given, (answers.get(given) ?? 0) + 1);
       if (code === 'store_fenced') last.fenced = Date.now();
       if (code === 'durability_not_reached') stands = true;
       const isUnknown = status === 0 || status === 504;
@@ -276,8 +281,9 @@ export async function startLoad(options: {
     promises,
     asked,
     oddities,
+    answers,
     last,
-    retry: (jobId) => change('retry', jobId, `retry-${jobId}-${asked.length}`),
+    retry: (jobId, version) => change('retry', jobId, `retry-${jobId}-${version}`),
     async stop() {
       stopping = true;
       await loop;

@@ -36,6 +36,8 @@ export type RoundResult = {
   /** Processes that ended by themselves and were started again: their leases were gone, or a server was away. */
   readonly ownEnds: number;
   readonly outcomes: Readonly<Record<string, number>>;
+  /** What clients were answered, by status and code; 0: nothing. */
+  readonly answers: Readonly<Record<string, number>>;
   /** The end of an everysec round: what Redis lost, and whether that was seen. */
   readonly powerLoss?: { readonly bytes: number; readonly fenced: boolean };
   readonly counts: Readonly<Record<Count, number>>;
@@ -111,11 +113,11 @@ async function settle({ eyes, load, options }: Running): Promise<number> {
   let progress = -1;
   let movedAt = begun;
   for (;;) {
-    for (const { jobId, version } of await eyes.deadLetters()) {
-      if (retried.has(`${jobId} ${version}`)) continue;
-      retried.add(`${jobId} ${version}`);
-      await load.retry(jobId);
-    }
+    const dead = (await eyes.deadLetters()).filter(
+      ({ jobId, version }) => !retried.has(`${jobId} ${version}`),
+    );
+    for (const { jobId, version } of dead) retried.add(`${jobId} ${version}`);
+    await Promise.all(dead.map(({ jobId, version }) => load.retry(jobId, version)));
     const left = await eyes.unsettled();
     const now = Date.now();
     if (left.length === 0 && (await eyes.deadLetters()).length === 0) return now - begun;
@@ -166,14 +168,14 @@ async function loseTheTail(running: Running): Promise<RoundResult> {
   });
 }
 
-async function isFenced(load: Load): Promise<boolean> {
+/** A command may be acknowledged late, by the ledger that has it: what counts is which answer goes on. */
+async function isFenced({ last }: Load): Promise<boolean> {
+  const from = Date.now() + FENCED_FOR_MS;
   const deadline = Date.now() + FENCED_WITHIN_MS;
-  const from = Date.now();
   while (Date.now() < deadline) {
     await sleep(200);
-    const { acknowledged, fenced } = load.last;
-    if (acknowledged > from) return false;
-    if (fenced > from + FENCED_FOR_MS) return true;
+    if (last.fenced > Math.max(from, last.acknowledged + FENCED_FOR_MS)) return true;
+    if (last.acknowledged > Math.max(from, last.fenced + FENCED_FOR_MS)) return false;
   }
   return false;
 }
@@ -206,6 +208,7 @@ function resultOf(
     settledMs,
     ownEnds: [...installation.processes.values()].reduce((sum, each) => sum + each.ownEnds(), 0),
     outcomes: tally(load.promises.map(({ outcome }) => outcome)),
+    answers: Object.fromEntries(load.answers),
     ...(powerLoss ? { powerLoss } : {}),
     counts: Object.fromEntries(counts) as Record<Count, number>,
     violations,
