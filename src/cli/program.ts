@@ -1,5 +1,6 @@
 import { Command } from 'commander';
 import { accountsCommand } from './accounts.ts';
+import { deadLettersCommand } from './dead-letters/commands.ts';
 import { examples } from './examples.ts';
 import { EXIT_CODES } from './exit.ts';
 import { jobsCommand } from './jobs/commands.ts';
@@ -22,7 +23,13 @@ Where the environment names no servers, the installation that \`npm start\` made
 Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll('`', '')}`).join('; ')}.`,
     );
 
-  for (const command of [jobsCommand(), queuesCommand(), schedulesCommand(), accountsCommand()]) {
+  for (const command of [
+    jobsCommand(),
+    deadLettersCommand(),
+    schedulesCommand(),
+    queuesCommand(),
+    accountsCommand(),
+  ]) {
     millrace.addCommand(inheriting(command, millrace));
   }
   millrace

@@ -1,7 +1,5 @@
-import type { JobId } from '../../domain/ids.ts';
-import { type HistoryRange, wholeHistory } from '../../eventstore/history.ts';
-import { readStream } from '../../eventstore/ledger-read.ts';
 import { findJob, type JobView } from '../../projections/jobs/queries.ts';
+import { ledgerHistory } from '../history.ts';
 import { withReadModels } from '../installation.ts';
 import { type Column, createTable, drawFacts, style } from '../output/table.ts';
 import { shortTime } from '../output/time.ts';
@@ -23,11 +21,8 @@ export function showJob(text: string, options: { readonly json?: boolean }): Pro
   return withReadModels(async (db) => {
     const job = await findJob(db, id);
     if (!job) throw noSuchJob(id);
-    const ledger = {
-      history: (of: JobId, { after, limit }: HistoryRange) => readStream(db, of, after, limit),
-    };
     const events: ShownEvent[] = [];
-    for await (const event of wholeHistory(ledger, id)) events.push(eventOf(event));
+    for await (const event of ledgerHistory(db, id)) events.push(eventOf(event));
     if (options.json) {
       console.log(JSON.stringify({ ...job, events }));
       return;

@@ -1,0 +1,28 @@
+import { type Command, Option } from 'commander';
+import { DeadLetterReason, JobQueue } from '../../domain/jobs/events.ts';
+import type { LetterFilter } from '../../projections/dead-letters/queries.ts';
+import { readTime } from '../output/time.ts';
+
+export type FilterOptions = Omit<LetterFilter, 'ids' | 'reason'> & { readonly diedOf?: DeadLetterReason };
+
+/** The options by which letters are chosen: all of what is named must be so. */
+export function filterOptions(command: Command): Command {
+  return command
+    .option('--type <type>', 'only those of a type')
+    .addOption(new Option('--queue <queue>', 'only those of a queue').choices(JobQueue.enum))
+    .option('--fingerprint <hash>', 'only those whose last failure was of this kind')
+    .option('--ordering-key <key>', 'only those with this ordering key')
+    .option('--owner <account>', 'only those of an account')
+    .addOption(
+      new Option('--died-of <what>', 'only those that failed for good for this').choices(
+        DeadLetterReason.enum,
+      ),
+    )
+    .option('--from <time>', 'died at or after: RFC 3339, or 15m, 2h, 7d ago', readTime)
+    .option('--to <time>', 'died before', readTime);
+}
+
+export function filterOf(options: FilterOptions): LetterFilter {
+  const { type, queue, fingerprint, orderingKey, owner, diedOf: reason, from, to } = options;
+  return { type, queue, fingerprint, orderingKey, owner, reason, from, to };
+}

@@ -1,0 +1,54 @@
+import { readCursor, writeCursor } from '../../http/cursors.ts';
+import {
+  type LetterPlace,
+  type LetterView,
+  listDeadLetters,
+} from '../../projections/dead-letters/queries.ts';
+import type { LetterStatus } from '../../projections/dead-letters/table.ts';
+import { withReadModels } from '../installation.ts';
+import { errorText } from '../jobs/list.ts';
+import { type ListOptions, printList } from '../output/pages.ts';
+import type { Column } from '../output/table.ts';
+import { shortTime } from '../output/time.ts';
+import { type FilterOptions, filterOf } from './filter.ts';
+
+const columns: readonly Column<LetterView>[] = [
+  { title: 'ID', of: ({ id }) => id },
+  { title: 'TYPE', of: ({ type }) => type, cut: true },
+  { title: 'QUEUE', of: ({ queue }) => queue ?? '' },
+  {
+    title: 'STATUS',
+    of: ({ status }) => status,
+    colour: ({ status }) => (status === 'dead' ? 'red' : 'dim'),
+  },
+  { title: 'DIED OF', of: ({ reason }) => reason },
+  { title: 'ATTEMPTS', of: ({ attempts }) => String(attempts), right: true },
+  { title: 'DIED (UTC)', of: ({ diedAt }) => shortTime(diedAt) },
+  { title: 'FINGERPRINT', of: ({ error }) => fingerprintOf(error) ?? '', cut: true },
+  { title: 'ERROR', of: ({ error }) => errorText(error), cut: true },
+];
+
+/** `millrace dead-letters ls` */
+export function listLetters(
+  options: ListOptions & FilterOptions & { readonly status: LetterStatus },
+): Promise<void> {
+  const filter = filterOf(options);
+  return withReadModels((db, hmac) =>
+    printList<LetterView, LetterPlace>({
+      options,
+      columns,
+      read: (page) => listDeadLetters(db, { ...filter, status: options.status, ...page }),
+      after: ({ diedAt, id }) => ({ diedAt, id }),
+      readCursor(text) {
+        const before = readCursor(hmac, 'dead-letters', text);
+        return before && { diedAt: before.createdAt, id: before.id };
+      },
+      writeCursor: ({ diedAt, id }) => writeCursor(hmac, 'dead-letters', { createdAt: diedAt, id }),
+    }),
+  );
+}
+
+export function fingerprintOf(error: unknown): string | undefined {
+  const has = typeof error === 'object' && error !== null && 'fingerprint' in error;
+  return has && typeof error.fingerprint === 'string' ? error.fingerprint : undefined;
+}

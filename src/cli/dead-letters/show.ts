@@ -1,0 +1,57 @@
+import { type FailedAttempt, failedAttempts } from '../../projections/dead-letters/attempts.ts';
+import { findDeadLetter, type LetterView } from '../../projections/dead-letters/queries.ts';
+import { RefusedError } from '../changes.ts';
+import { ledgerHistory } from '../history.ts';
+import { withReadModels } from '../installation.ts';
+import { jobIdOf } from '../jobs/job-id.ts';
+import { errorText } from '../jobs/list.ts';
+import { type Column, createTable, drawFacts, style } from '../output/table.ts';
+import { shortTime } from '../output/time.ts';
+import { fingerprintOf } from './list.ts';
+
+const columns: readonly Column<FailedAttempt>[] = [
+  { title: 'ATTEMPT', of: ({ attempt }) => String(attempt), right: true },
+  { title: 'FAILED (UTC)', of: ({ at }) => shortTime(at) },
+  { title: 'WORKER', of: ({ worker }) => worker ?? '' },
+  { title: 'TRACE', of: ({ traceId }) => traceId ?? '' },
+  {
+    title: 'ERROR',
+    of: ({ error, ignoredAbort }) => errorText(error) + (ignoredAbort ? ' (ran on)' : ''),
+    cut: true,
+  },
+];
+
+/** `millrace dead-letters show` */
+export function showLetter(text: string, options: { readonly json?: boolean }): Promise<void> {
+  const id = jobIdOf(text);
+  return withReadModels(async (db) => {
+    const letter = await findDeadLetter(db, id);
+    if (!letter) throw new RefusedError('not_found', `The job ${id} is no dead letter, and never was one.`);
+    const attempts = await failedAttempts(ledgerHistory(db, id));
+    if (options.json) {
+      console.log(JSON.stringify({ ...letter, failedAttempts: attempts }));
+      return;
+    }
+    process.stdout.write(`${style(process.stdout, 'bold', id)}\n`);
+    drawFacts(factsOf(letter, attempts.at(-1)), process.stdout);
+    process.stdout.write('\n');
+    createTable(columns, process.stdout).draw(attempts);
+  });
+}
+
+function factsOf(letter: LetterView, last: FailedAttempt | undefined): [string, string | undefined][] {
+  return [
+    ['type', letter.type],
+    ['queue', letter.queue],
+    ['owner', letter.owner],
+    ['ordering key', letter.orderingKey],
+    ['status', style(process.stdout, letter.status === 'dead' ? 'red' : 'reset', letter.status)],
+    ['died of', letter.reason],
+    ['died', `${letter.diedAt}${letter.deaths > 1 ? `, ${letter.deaths} times in all` : ''}`],
+    ['settled', letter.settledAt],
+    ['by', letter.settledBy],
+    ['because', letter.settledFor],
+    ['fingerprint', fingerprintOf(letter.error)],
+    ['error', last?.stack ?? errorText(letter.error)],
+  ];
+}
