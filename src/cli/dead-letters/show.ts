@@ -5,7 +5,7 @@ import { ledgerHistory } from '../history.ts';
 import { withReadModels } from '../installation.ts';
 import { jobIdOf } from '../jobs/job-id.ts';
 import { errorText } from '../jobs/list.ts';
-import { type Column, createTable, drawFacts, style } from '../output/table.ts';
+import { type Column, createTable, drawFacts, type Fact, style } from '../output/table.ts';
 import { shortTime } from '../output/time.ts';
 import { fingerprintOf } from './list.ts';
 
@@ -39,13 +39,13 @@ export function showLetter(text: string, options: { readonly json?: boolean }): 
   });
 }
 
-function factsOf(letter: LetterView, last: FailedAttempt | undefined): [string, string | undefined][] {
+function factsOf(letter: LetterView, last: FailedAttempt | undefined): Fact[] {
   return [
     ['type', letter.type],
     ['queue', letter.queue],
     ['owner', letter.owner],
     ['ordering key', letter.orderingKey],
-    ['status', style(process.stdout, letter.status === 'dead' ? 'red' : 'reset', letter.status)],
+    ['status', letter.status, letter.status === 'dead' ? 'red' : undefined],
     ['died of', letter.reason],
     ['died', `${letter.diedAt}${letter.deaths > 1 ? `, ${letter.deaths} times in all` : ''}`],
     ['settled', letter.settledAt],

@@ -1,7 +1,7 @@
 import { findJob, type JobView } from '../../projections/jobs/queries.ts';
 import { ledgerHistory } from '../history.ts';
 import { withReadModels } from '../installation.ts';
-import { type Column, createTable, drawFacts, style } from '../output/table.ts';
+import { type Column, createTable, drawFacts, type Fact, style } from '../output/table.ts';
 import { shortTime } from '../output/time.ts';
 import { detailOf, eventOf, type ShownEvent } from './events.ts';
 import { jobIdOf, noSuchJob } from './job-id.ts';
@@ -34,12 +34,12 @@ export function showJob(text: string, options: { readonly json?: boolean }): Pro
   });
 }
 
-function factsOf(job: JobView): [string, string | undefined][] {
+function factsOf(job: JobView): Fact[] {
   const { error, result } = job;
   return [
     ['type', job.type],
     ['queue', `${job.queue}, priority ${job.priority}`],
-    ['status', style(process.stdout, statusColour(job) ?? 'reset', statusText(job))],
+    ['status', statusText(job), statusColour(job)],
     ['progress', `${Math.round(job.progress)} %`],
     ['attempts', String(job.attempts)],
     ['ordering key', job.orderingKey],

@@ -61,15 +61,16 @@ export function createTable<T>(columns: readonly Column<T>[], terminal: Terminal
   };
 }
 
+export type Fact = readonly [name: string, value: string | undefined, colour?: Style | undefined];
+
 /** Names and values, one below the other; what is undefined is left out. */
-export function drawFacts(
-  facts: readonly (readonly [name: string, value: string | undefined])[],
-  terminal: Terminal,
-): void {
-  const shown = facts.filter((fact): fact is [string, string] => fact[1] !== undefined);
-  const width = Math.max(...shown.map(([name]) => name.length));
-  for (const [name, value] of shown) {
-    const [first = '', ...more] = value.split('\n').map(printable);
+export function drawFacts(facts: readonly Fact[], terminal: Terminal): void {
+  const width = Math.max(...facts.map(([name, value]) => (value === undefined ? 0 : name.length)));
+  for (const [name, value, colour = 'reset'] of facts) {
+    if (value === undefined) continue;
+    const [first = '', ...more] = value
+      .split('\n')
+      .map((line) => (colour === 'reset' ? printable(line) : style(terminal, colour, printable(line))));
     terminal.write(`  ${style(terminal, 'dim', name.padEnd(width))}${GAP}${first}\n`);
     for (const text of more) terminal.write(`  ${' '.repeat(width)}${GAP}${text}\n`);
   }
