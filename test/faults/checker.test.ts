@@ -219,6 +219,20 @@ describe('the checker counts', () => {
     });
   });
 
+  it('a job that was due at once and started before one whose time had come', () => {
+    const effects = leftByHandlers([started(A), started(B)]).effects;
+    const due = { ...keyed, runAt: new Date(NOON).toISOString() };
+    const steps = [
+      enqueued(A, 1, due),
+      enqueued(B, 2, keyed),
+      started(B),
+      completed(B),
+      started(A),
+      completed(A),
+    ];
+    expect(counted(historyOf(steps, { effects }))).toEqual({ outOfOrder: 1 });
+  });
+
   it('two scheduled jobs of a key in the wrong order', () => {
     const at = (ms: number) => ({ ...keyed, runAt: new Date(NOON + ms).toISOString() });
     const steps = [

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { COUNTS } from './history.ts';
 import { KINDS, type Kind } from './plan.ts';
+import { prove } from './prove.ts';
 import { percentile } from './recovery.ts';
 import { type RoundResult, runRound } from './round.ts';
 
@@ -19,6 +20,7 @@ handlers did. Exits with 1 if anything was counted that must be 0. Same seed: sa
   --rate N          jobs wanted a second (40)
   --faults A,B      only these kinds
   --fsync MODE      always or everysec; otherwise every fifth seed is everysec, and ends with a loss of power
+  --prove           breaks a copy of the code in several ways instead, and shows that each is caught; --only NAME: one
   --json            a line of JSON for each round, and nothing else
   --help            show this
 
@@ -45,6 +47,8 @@ async function main(): Promise<number> {
       rate: { type: 'string', default: '40' },
       faults: { type: 'string' },
       fsync: { type: 'string' },
+      prove: { type: 'boolean', default: false },
+      only: { type: 'string' },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
     },
@@ -53,6 +57,7 @@ async function main(): Promise<number> {
     console.log(HELP);
     return 0;
   }
+  if (values.prove) return (await prove(values.only, console.log)) ? 0 : 1;
   const { fsync } = values;
   if (fsync !== undefined && fsync !== 'always' && fsync !== 'everysec') return wrong(`--fsync ${fsync}`);
   const only = values.faults?.split(',').map((name) => name.trim());

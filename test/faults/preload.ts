@@ -1,5 +1,5 @@
 /**
- * Loaded before `src/main.ts` (`node --import`): adds the suite's job type to the tables of an unchanged
+ * Loaded before `src/main.ts`, and before a job's own process (`NODE_OPTIONS=--import`): adds the suite's job type to the tables of an unchanged
  * installation, and lets its clock be set. Production code is what runs.
  *
  * FAULTS_EFFECTS  a Redis that no fault touches: what handlers do is said there, in the stream `effects`

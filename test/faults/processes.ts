@@ -50,13 +50,15 @@ export async function supervise(
   function spawn() {
     const child = spawnTethered({
       command: process.execPath,
-      args: ['--import', join(import.meta.dirname, 'preload.ts'), 'src/main.ts', '--roles', role],
+      args: ['src/main.ts', '--roles', role],
       lastSignal: 'TERM',
       log: logFile,
       cwd: ROOT,
       env: {
         PATH: process.env.PATH,
         ...environment,
+        // In the environment: the processes in which jobs run alone know the suite's job, too.
+        NODE_OPTIONS: `--import ${join(import.meta.dirname, 'preload.ts')}`,
         INSTANCE_ID: name,
         PORT: String(port),
         MANAGEMENT_PORT: String(managementPort),

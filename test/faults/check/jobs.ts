@@ -8,6 +8,8 @@ export type JobRecord = {
   readonly version: number;
   readonly type: string;
   readonly data: Data;
+  /** When it was decided, ms since 1970, by the clock of who did. */
+  readonly at: number;
 };
 
 type Data = {
@@ -27,9 +29,18 @@ type Data = {
 /** Events of jobs by job, in their order. The checker reads them as they lie in the ledger, by no code of `src`. */
 export function jobsOf(events: readonly RawEvent[]): ReadonlyMap<string, readonly JobRecord[]> {
   const jobs = new Map<string, JobRecord[]>();
-  for (const { streamId: jobId, partition, seq, version, type, data } of events) {
+  for (const { streamId: jobId, partition, seq, version, type, data, meta } of events) {
     if (!jobId.startsWith('job-')) continue;
-    const record = { jobId, partition, seq, version, type, data: JSON.parse(data) as Data };
+    const { at }: { at: string } = JSON.parse(meta);
+    const record = {
+      jobId,
+      partition,
+      seq,
+      version,
+      type,
+      data: JSON.parse(data) as Data,
+      at: Date.parse(at),
+    };
     const known = jobs.get(jobId);
     if (known) known.push(record);
     else jobs.set(jobId, [record]);

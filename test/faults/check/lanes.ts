@@ -10,6 +10,8 @@ type Turn = {
   readonly seq: number;
   /** Due at this time (ms since 1970); absent: at once, with its event. */
   readonly runAt?: number;
+  /** Committed after this, by the clock of its API (ms since 1970). */
+  readonly decidedAt: number;
   /** Committed by then at the latest (ms since 1970), as its client knows. */
   readonly knownAt: number;
   start?: number;
@@ -40,13 +42,13 @@ export function checkLanes({ events, promises }: History): Violation[] {
 
 function turnsOf(jobId: string, records: readonly JobRecord[], acknowledgedAt: number): Turn[] {
   const turns: Turn[] = [];
-  for (const { type, seq, data } of records) {
+  for (const { type, seq, data, at: decidedAt } of records) {
     let turn = turns.at(-1);
     if (type === 'JobEnqueued') {
       const due = data.runAt === undefined ? {} : { runAt: Date.parse(data.runAt) };
-      turns.push({ jobId, seq, knownAt: acknowledgedAt, ...due });
+      turns.push({ jobId, seq, decidedAt, knownAt: acknowledgedAt, ...due });
     } else if (type === 'JobRetried' && turn?.freed !== undefined) {
-      turns.push({ jobId, seq, knownAt: Number.POSITIVE_INFINITY });
+      turns.push({ jobId, seq, decidedAt, knownAt: Number.POSITIVE_INFINITY });
     }
     turn = turns.at(-1);
     if (!turn) continue;
@@ -77,12 +79,15 @@ function checkTurns(key: string, turns: readonly Turn[]): Violation[] {
 }
 
 /**
- * Whether one certainly became due before the other. The ledger does not say when a timer was promoted, so of a
- * scheduled job and one that is due at once only this is certain: what was committed before a time is due before
- * what waits for that time.
+ * Whether one certainly became due before the other. The ledger does not say at which moment Redis committed, so of a
+ * scheduled job and one that is due at once this much is certain: what was committed before a time is due before
+ * what waits for that time, and what was decided after that time is due later. (Clocks of workers are set, those of
+ * APIs are not.)
  */
 function becameDueFirst(one: Turn, other: Turn): boolean {
-  if (other.runAt === undefined) return one.runAt === undefined && one.seq < other.seq;
+  if (other.runAt === undefined) {
+    return one.seq < other.seq && (one.runAt === undefined || one.runAt < other.decidedAt);
+  }
   if (one.knownAt > other.runAt) return false;
   if (one.runAt === undefined) return true;
   return one.runAt < other.runAt || (one.runAt === other.runAt && one.seq < other.seq);

@@ -1,0 +1,69 @@
+import { spawn } from 'node:child_process';
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { BREAKAGES, type Breakage } from './breakages.ts';
+
+const ROOT = join(import.meta.dirname, '..', '..');
+const STORM_SECONDS = 25;
+
+/**
+ * Breaks a copy of the code in each way, runs the suite on it, and says what was counted.
+ * @param name one of them; absent: all
+ * @returns whether each was caught
+ */
+export async function prove(name: string | undefined, say: (line: string) => void): Promise<boolean> {
+  const chosen = BREAKAGES.filter((each) => name === undefined || each.name === name);
+  let caught = 0;
+  for (const breakage of chosen) {
+    const counts = await countsOf(breakage);
+    const found = Object.entries(counts).filter(([, times]) => times > 0);
+    const isShown = breakage.shownBy.some((count) => (counts[count] ?? 0) > 0);
+    if (isShown) caught++;
+    say(
+      `${isShown ? 'caught    ' : 'NOT CAUGHT'}  ${breakage.name}, seed ${breakage.seed}: ${breakage.what}`,
+    );
+    say(
+      `            ${found.map(([count, times]) => `${count} ${times}`).join(', ') || 'nothing was counted'}`,
+    );
+  }
+  say(`${caught} of ${chosen.length} caught`);
+  return chosen.length > 0 && caught === chosen.length;
+}
+
+async function countsOf(breakage: Breakage): Promise<Record<string, number>> {
+  const copy = mkdtempSync(join(tmpdir(), 'millrace-broken-'));
+  try {
+    for (const part of ['src', 'test', 'migrations', 'deploy', 'package.json', 'tsconfig.json'])
+      cpSync(join(ROOT, part), join(copy, part), { recursive: true });
+    symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
+    for (const { file, from, to } of breakage.edits) apply(join(copy, file), from, to);
+    const args = ['--json', '--fsync', 'always', '--minutes', '0.01'];
+    const own = ['--seed', String(breakage.seed), '--storm', String(STORM_SECONDS)];
+    const said = await run(copy, [...args, ...own, '--faults', breakage.faults.join(',')]);
+    const result: { counts: Record<string, number> } = JSON.parse(said);
+    return result.counts;
+  } finally {
+    rmSync(copy, { recursive: true, force: true });
+  }
+}
+
+function apply(file: string, from: string, to: string): void {
+  const text = readFileSync(file, 'utf8');
+  if (text.split(from).length !== 2)
+    throw new Error(`${file} has changed: what is to be broken is not there once`);
+  writeFileSync(
+    file,
+    text.replace(from, () => to),
+  );
+}
+
+function run(cwd: string, args: readonly string[]): Promise<string> {
+  const child = spawn(process.execPath, ['test/faults/main.ts', ...args], {
+    cwd,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let said = '';
+  child.stdout.on('data', (text) => (said += text));
+  return new Promise((resolve) => child.once('close', () => resolve(said)));
+}
