@@ -1,12 +1,15 @@
+import { settlingJobs } from './consumers/dead-letters.ts';
 import { echoJob } from './consumers/echo.ts';
 import { emailJob } from './consumers/emails.ts';
 import { exportJob } from './consumers/exports.ts';
 import { httpRequestJob } from './consumers/http-request/job.ts';
+import { settlingJobTypes } from './domain/dead-letters.ts';
 import type { Destination } from './domain/destinations.ts';
 import { emailsBy, type Sender } from './domain/emails.ts';
 import { exportJobType } from './domain/exports.ts';
 import { httpRequestsTo } from './domain/http-requests.ts';
 import { accountRoutes } from './http/accounts.ts';
+import { deadLetterRoutes } from './http/dead-letters.ts';
 import { exportRoutes } from './http/exports.ts';
 import { jobRoutes } from './http/jobs/routes.ts';
 import { queueRoutes } from './http/queues.ts';
@@ -24,7 +27,7 @@ export const features = {
   accounts: { routes: accountRoutes, projection: accounts },
   sessions: { routes: sessionRoutes },
   jobs: { routes: jobRoutes, projection: jobs },
-  'dead-letters': { projection: deadLetters },
+  'dead-letters': { routes: deadLetterRoutes, projection: deadLetters, jobs: settlingJobs },
   queues: { routes: queueRoutes },
   exports: { routes: exportRoutes, projection: exports, job: exportJob },
   schedules: { routes: scheduleRoutes, projection: schedules },
@@ -36,7 +39,7 @@ export const features = {
 export const plainJobs = [echoJob] as const;
 
 /** Types of jobs that this code knows: what requests are checked against. */
-export const jobTypes = [exportJobType, ...plainJobs] as const;
+export const jobTypes = [exportJobType, ...Object.values(settlingJobTypes), ...plainJobs] as const;
 
 type Settings = {
   readonly HTTP_REQUEST_ALLOW: readonly Destination[];

@@ -5,7 +5,7 @@ import { readTokenKeys } from '../access/tokens.ts';
 import { createDiskStore } from '../blobs/disk.ts';
 import { registerAccount } from '../commands/accounts.ts';
 import { requestExport } from '../commands/exports.ts';
-import { cancelJob, enqueueJob, retryJob } from '../commands/jobs/requests.ts';
+import { cancelJob, discardJob, enqueueJob, foreseeChange, retryJob } from '../commands/jobs/requests.ts';
 import { pauseQueue, resumeQueue } from '../commands/queues.ts';
 import { createSchedule, deleteSchedule } from '../commands/schedules.ts';
 import { endSession, login, refreshSession } from '../commands/sessions.ts';
@@ -25,15 +25,18 @@ import { createServer } from '../http/server.ts';
 import { streamTicketRoutes } from '../http/stream-tickets.ts';
 import { findAccount } from '../projections/accounts.ts';
 import { readAtLeast } from '../projections/consistency.ts';
+import { failedAttempts } from '../projections/dead-letters/attempts.ts';
+import { findDeadLetter, listDeadLetters } from '../projections/dead-letters/queries.ts';
 import { findExport } from '../projections/exports.ts';
 import { jobAsOf } from '../projections/jobs/as-of.ts';
-import { findJob, listJobs } from '../projections/jobs/queries.ts';
+import { countWaiting, findJob, listJobs } from '../projections/jobs/queries.ts';
 import { groupOf } from '../projections/projection.ts';
 import { findSchedule, listSchedules } from '../projections/schedules.ts';
 import { currentTraceparent } from '../telemetry/tracing.ts';
 import { type Base, type Role, readinessOf } from './base.ts';
 import { openFollowing } from './following.ts';
 import { readQueues } from './queues.ts';
+import { foreseeSettling, requestSettling } from './settling.ts';
 import { openWriteSide } from './write-side.ts';
 
 /** The API: accepts requests once this resolves. Throws when its port can't be had or its servers can't be used. */
@@ -97,6 +100,8 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
           enqueueJob({ ...commands, traceCommit: (_, run) => run(currentTraceparent()) }, ...rest),
         cancelJob: (...rest) => cancelJob(commands, ...rest),
         retryJob: (...rest) => retryJob(commands, ...rest),
+        discardJob: (...rest) => discardJob(commands, ...rest),
+        foreseeChange: (...rest) => foreseeChange(commands, ...rest),
         findJob: (id, owner) => findJob(db, id, owner),
         listJobs: (listing) => listJobs(db, listing),
         jobAsOf: (id, asOf) => jobAsOf(wholeHistory(store, id), asOf),
@@ -125,6 +130,16 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         listSchedules: (listing) => listSchedules(db, listing),
       }),
       features.webhooks.routes({ secretOf: webhookSecrets(hmac) }),
+      features['dead-letters'].routes({
+        hmac,
+        contextOf,
+        listDeadLetters: (listing) => listDeadLetters(db, listing),
+        findDeadLetter: (id) => findDeadLetter(db, id),
+        failedAttempts: (id) => failedAttempts(wholeHistory(store, id)),
+        countWaiting: (lanes) => countWaiting(db, lanes),
+        settleLetters: (...rest) => requestSettling(commands, ...rest),
+        foreseeSettling: (...rest) => foreseeSettling(side, ...rest),
+      }),
       features.queues.routes({
         contextOf,
         readQueues: (names) => readQueues(side, names),

@@ -7,10 +7,12 @@ import { addressCheck } from '../consumers/http-request/addresses.ts';
 import { emailRules, features, plainJobs } from '../features.ts';
 import type { Parts } from './base.ts';
 import { randomText } from './random.ts';
+import { settlingDeps } from './settling.ts';
 import { peopleOf } from './write-side.ts';
 
 /** All types of jobs with what their handlers need: for a worker, and for the process in which it lets one run alone. */
-export function jobDefinitions(config: Config, { db }: Pick<Parts, 'db' | 'store'>): JobDefinition[] {
+export function jobDefinitions(config: Config, parts: Pick<Parts, 'db' | 'store'>): JobDefinition[] {
+  const { db } = parts;
   const people = peopleOf(config, db);
   return [
     ...plainJobs,
@@ -25,6 +27,7 @@ export function jobDefinitions(config: Config, { db }: Pick<Parts, 'db' | 'store
       allows: addressCheck(config.HTTP_REQUEST_ALLOW_PRIVATE),
       secretOf: webhookSecrets(createHmacs(config.HMAC_KEY)),
     }),
+    ...features['dead-letters'].jobs(settlingDeps(config, parts)),
     features.emails.job({ rules: emailRules(config), smtpUrl: config.SMTP_URL }),
   ];
 }

@@ -12,6 +12,7 @@ export type RefusalCode =
   | 'wrong_credentials'
   | 'session_ended'
   | 'refresh_token_reused'
+  | 'job_changed'
   | 'job_finished'
   | 'job_not_retryable'
   | 'job_not_dead'

@@ -97,6 +97,11 @@ export const problemTypes: Readonly<Record<ProblemCode, ProblemType>> = {
     title: 'The access token is not accepted',
     help: 'It is malformed, expired, not signed by us, or its session has ended. Refresh it, or log in again.',
   },
+  job_changed: {
+    status: 409,
+    title: 'The job has changed since',
+    help: 'Something happened to the job after what was decided about. Look at it again.',
+  },
   job_finished: {
     status: 409,
     title: 'The job has ended',

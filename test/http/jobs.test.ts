@@ -253,7 +253,7 @@ describe('POST /v1/jobs/{id}/cancel', () => {
     expect(any.changed).toEqual([{ jobId, owner: undefined }]);
   });
 
-  test('of what is no job’s id is 404, and takes no fields', async () => {
+  test('of what is no job’s id is 404, and takes no fields but a reason', async () => {
     const { post, changed } = jobs();
     expect((await post(undefined, '/v1/jobs/exp-1/cancel')).response.statusCode).toBe(404);
     expect((await post({ force: true }, `/v1/jobs/${jobId}/cancel`)).response.statusCode).toBe(400);

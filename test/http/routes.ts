@@ -15,6 +15,7 @@ import { createJobTypes } from '../../src/domain/job-types.ts';
 import { accountRoutes } from '../../src/http/accounts.ts';
 import { blobRoutes } from '../../src/http/blobs.ts';
 import { commandContexts } from '../../src/http/commands.ts';
+import { deadLetterRoutes } from '../../src/http/dead-letters.ts';
 import { createStreams } from '../../src/http/draining.ts';
 import { exportRoutes } from '../../src/http/exports.ts';
 import { jobRoutes } from '../../src/http/jobs/routes.ts';
@@ -39,6 +40,7 @@ type Overrides = Partial<
     Parameters<typeof jobRoutes>[0] &
     Parameters<typeof exportRoutes>[0] &
     Parameters<typeof queueRoutes>[0] &
+    Parameters<typeof deadLetterRoutes>[0] &
     Parameters<typeof scheduleRoutes>[0] &
     Parameters<typeof metaRoutes>[0] &
     Parameters<typeof blobRoutes>[0]
@@ -76,6 +78,14 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     enqueueInBatch: async () => done({ id: jobId, version: 1, status: 'queued' as const }),
     cancelJob: async () => done({ id: jobId, version: 2, status: 'cancelled' as const }),
     retryJob: async () => done({ id: jobId, version: 3, status: 'queued' as const }),
+    discardJob: async () => done({ id: jobId, version: 4, status: 'failed' as const }),
+    foreseeChange: async () => ({ ok: true as const, status: 'queued' as const, changes: true }),
+    listDeadLetters: async () => [],
+    findDeadLetter: async () => undefined,
+    failedAttempts: async () => [],
+    countWaiting: async () => new Map<string, number>(),
+    settleLetters: async () => done({ id: jobId, version: 1, status: 'queued' as const }),
+    foreseeSettling: async () => ({ count: 0, ids: [] }),
     findJob: async () => undefined,
     listJobs: async () => [],
     jobAsOf: async () => undefined,
@@ -114,6 +124,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
       scheduleRoutes(deps),
       webhookRoutes({ secretOf: webhookSecrets(hmac) }),
       queueRoutes(deps),
+      deadLetterRoutes(deps),
       blobRoutes(deps),
       metaRoutes(deps),
     ],

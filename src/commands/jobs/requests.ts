@@ -79,7 +79,38 @@ export type JobOf = {
   readonly jobId: JobId;
   /** Whose it must be; absent: anybody's, for an operator. */
   readonly owner?: string | undefined;
+  /** The one version of it that was decided about; refused with `job_changed` where there are later ones. */
+  readonly version?: number | undefined;
 };
+
+/** What somebody may want of a job that is there. */
+export type JobChange = 'cancel' | 'retry' | 'discard';
+
+const DECISIONS: Record<JobChange, (state: Job, now: string) => Decision<JobEvent>> = {
+  cancel: decideCancel,
+  retry: decideRetry,
+  discard: decideDiscard,
+};
+
+/**
+ * What a change would meet, changing nothing: the phase that the job is in, and whether anything would change. Refused
+ * as the change would be.
+ */
+export async function foreseeChange(
+  deps: Pick<JobCommandDeps, 'store' | 'now'>,
+  change: JobChange,
+  { jobId, owner }: JobOf,
+): Promise<
+  | { readonly ok: true; readonly status: JobAccepted['status']; readonly changes: boolean }
+  | ReturnType<typeof refuse>
+> {
+  const { state, version } = await deps.store.load(jobId, jobFold);
+  if (version === 0 || (owner !== undefined && ownerOfJob(state) !== owner)) return notFound();
+  const decision = DECISIONS[change](state, deps.now().toISOString());
+  return decision.ok ? { ok: true, status: statusOf(state), changes: decision.events.length > 0 } : decision;
+}
+
+const notFound = () => refuse('not_found', 'There is no such job of yours.');
 
 /**
  * Cancels a job: at once if it waits, by way of its worker if it runs. Refused with `not_found`, `job_finished`.
@@ -89,7 +120,7 @@ export async function cancelJob(
   context: CommandContext,
   input: JobOf,
 ): Promise<CommandResult<JobAccepted>> {
-  const result = await change(deps, context, input, (state) => decideCancel(state));
+  const result = await change(deps, context, input, 'cancel');
   if (result.kind === 'done' && result.body.status === 'running') deps.hint.cancel(input.jobId);
   return result;
 }
@@ -100,7 +131,7 @@ export function retryJob(
   context: CommandContext,
   input: JobOf,
 ): Promise<CommandResult<JobAccepted>> {
-  return change(deps, context, input, (state, now) => decideRetry(state, now));
+  return change(deps, context, input, 'retry');
 }
 
 /** Gives a dead letter up: what is parked behind it goes on. Refused with `not_found`, `job_not_dead`. */
@@ -109,19 +140,19 @@ export function discardJob(
   context: CommandContext,
   input: JobOf,
 ): Promise<CommandResult<JobAccepted>> {
-  return change(deps, context, input, (state) => decideDiscard(state));
+  return change(deps, context, input, 'discard');
 }
 
 async function change(
   deps: JobCommandDeps,
   context: CommandContext,
-  { jobId, owner }: JobOf,
-  decide: (state: Job, now: string) => Decision<JobEvent>,
+  { jobId, owner, version }: JobOf,
+  name: JobChange,
 ): Promise<CommandResult<JobAccepted>> {
   let first: Loaded<Job> | undefined = await deps.store.load(jobId, jobFold);
   const its = ownerOfJob(first.state);
   if (first.version === 0 || (owner !== undefined && its !== owner)) {
-    return { kind: 'refused', refusal: refuse('not_found', 'There is no such job of yours.').refusal };
+    return { kind: 'refused', refusal: notFound().refusal };
   }
   // The events are the owner's, whoever asked for them.
   const { owner: _asker, ...rest } = context;
@@ -130,7 +161,10 @@ async function change(
     const job = { streamId: jobId, ...(first ?? (await deps.store.load(jobId, jobFold))) };
     first = undefined;
     const at = deps.now().toISOString();
-    const decision = decide(job.state, at);
+    if (version !== undefined && job.version !== version) {
+      return refuse('job_changed', `The job is at version ${job.version}, and not at ${version}.`);
+    }
+    const decision = DECISIONS[name](job.state, at);
     if (!decision.ok) return decision;
     const changed = changeOf(own, at, job, jobFold, decision.events);
     const state = changed.state.value as Job;

@@ -1,12 +1,20 @@
+import { Type } from 'typebox';
 import type { CommandContext, CommandResult } from '../../commands/handle.ts';
-import type { enqueueJob, JobAccepted, JobOf } from '../../commands/jobs/requests.ts';
+import type {
+  enqueueJob,
+  foreseeChange,
+  JobAccepted,
+  JobChange,
+  JobOf,
+} from '../../commands/jobs/requests.ts';
 import { parseStreamId } from '../../domain/ids.ts';
 import type { JobTypes } from '../../domain/job-types.ts';
 import { callerOf } from '../authentication.ts';
 import { type ContextOf, commandAnswer, doneOf } from '../commands.ts';
 import { JobRequest, jobWanted } from '../job-request.ts';
+import { DryRun, Foreseen, operatorOf, Reason, reasonedContext } from '../operators.ts';
 import { Problem } from '../problems.ts';
-import { IdParams } from '../schemas.ts';
+import { IdParams, Strict } from '../schemas.ts';
 import type { App, Bound, Routes } from '../types.ts';
 import { Accepted, ownerOf } from './schemas.ts';
 
@@ -18,6 +26,8 @@ export type JobChangeDeps = {
   readonly enqueueJob: Bound<typeof enqueueJob>;
   readonly cancelJob: Change;
   readonly retryJob: Change;
+  readonly discardJob: Change;
+  readonly foreseeChange: Bound<typeof foreseeChange>;
 };
 
 /** Enqueueing jobs, cancelling them, and running them again. */
@@ -44,15 +54,20 @@ export function jobChangeRoutes(deps: JobChangeDeps): Routes {
     );
     change(app, deps, 'cancel', deps.cancelJob);
     change(app, deps, 'retry', deps.retryJob);
+    change(app, deps, 'discard', deps.discardJob);
   };
 }
 
-const SUMMARIES = {
+const SUMMARIES: Record<JobChange, string> = {
   cancel: 'Cancel a job: what waits ends at once, what runs is told to end',
   retry: 'Enqueue a job again that failed or was cancelled',
+  discard: 'Give a dead letter up, as an operator: what waits behind it goes on',
 };
 
-function change(app: App, deps: JobChangeDeps, name: 'cancel' | 'retry', command: Change): void {
+/** Nothing at all will do, too. */
+const Why = Type.Union([Strict({ reason: Type.Optional(Reason) }), Type.Null()]);
+
+function change(app: App, deps: JobChangeDeps, name: JobChange, command: Change): void {
   app.post(
     `/v1/jobs/:id/${name}`,
     {
@@ -61,28 +76,27 @@ function change(app: App, deps: JobChangeDeps, name: 'cancel' | 'retry', command
         tags: ['Jobs'],
         operationId: `${name}Job`,
         params: IdParams,
-        response: { 202: Accepted },
+        querystring: DryRun,
+        body: Why,
+        response: { 200: Foreseen, 202: Accepted },
       },
-      config: { auth: 'account', command: true },
+      config: { auth: 'account', command: true, ...(name === 'discard' ? { forbids: true } : {}) },
     },
     async (request, reply) => {
-      refuseBody(request.body);
+      const caller = name === 'discard' ? operatorOf(request) : callerOf(request);
       const jobId = parseStreamId(request.params.id, 'job');
       if (!jobId) throw new Problem('not_found', 'There is no such job of yours.');
-      const owner = ownerOf(callerOf(request));
-      const done = doneOf(await command(deps.contextOf(request), { jobId, owner }));
+      const input = { jobId, owner: ownerOf(caller) };
+      if (request.query.dryRun) {
+        const foreseen = await deps.foreseeChange(name, input);
+        if (!foreseen.ok) throw new Problem(foreseen.refusal.code, foreseen.refusal.detail);
+        const sample = foreseen.changes ? [{ id: jobId, status: foreseen.status }] : [];
+        return reply.code(200).send({ count: sample.length, sample });
+      }
+      const context = reasonedContext(deps.contextOf, request, request.body?.reason);
+      const done = doneOf(await command(context, input));
       commandAnswer(reply, done, { status: 202, location: `/v1/jobs/${done.body.id}` });
       return reply.code(202).send(done.body);
     },
   );
-}
-
-/** Nothing is said in it yet: what a client put there would be passed over in silence. */
-function refuseBody(body: unknown): void {
-  if (body === undefined || body === null) return;
-  const fields = typeof body === 'object' ? Object.keys(body) : [''];
-  if (fields.length === 0 && !Array.isArray(body)) return;
-  throw new Problem('invalid_request', 'This takes no body.', {
-    errors: [{ pointer: '', detail: 'must be empty' }],
-  });
 }
