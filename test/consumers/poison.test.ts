@@ -31,15 +31,15 @@ describe('Jobs that take their worker down', () => {
     );
     await once(one, 'exit');
 
-    await startWorker(world, 'two', shortLeases, [], { concurrency: 1 });
+    await startWorker(world, 'two', shortLeases, [], { concurrency: 1, children: 3 });
     const later = await enqueue(store, { partition: 3, payload: { ms: 0 } });
     await until(async () => expect((await jobState(store, later)).phase).toBe('succeeded'), 10_000);
     expect(await phases(poisons)).not.toContain('failed');
     await until(
       async () => expect(await phases(innocent)).toEqual(Array(INNOCENT).fill('succeeded')),
-      120_000,
+      240_000,
     );
-    await until(async () => expect(await phases(poisons)).toEqual(Array(4).fill('failed')), 60_000);
+    await until(async () => expect(await phases(poisons)).toEqual(Array(4).fill('failed')), 120_000);
 
     for (const id of poisons) {
       const events = await history(store, id);
@@ -57,7 +57,7 @@ describe('Jobs that take their worker down', () => {
       expect(await runs(world, store, id)).toEqual(['begin 1 one', ...Array(3).fill('begin 1 two alone')]);
     }
     expect(await children(world, store)).toHaveLength(INNOCENT + 3 * poisons.length);
-  }, 240_000);
+  }, 400_000);
 
   it('by a loop that never ends are ended by the watchdog, then by their time: that is a failed attempt', async () => {
     const { world, store } = await openWorld({ partitions: PARTITIONS });

@@ -16,7 +16,7 @@ export async function startWorker(
   instanceId: string,
   timing: LeaseTiming = {},
   nodeArgs: readonly string[] = [],
-  more: { concurrency?: number; slotMs?: number } = {},
+  more: { concurrency?: number; slotMs?: number; children?: number } = {},
 ): Promise<ChildProcess & { said(): string }> {
   const child = spawn(process.execPath, [...nodeArgs, script], {
     env: {
@@ -28,6 +28,7 @@ export async function startWorker(
       INSTANCE_ID: instanceId,
       LEASE_TIMING: JSON.stringify(timing),
       CONCURRENCY: String(more.concurrency ?? 4),
+      CHILDREN: String(more.children ?? 1),
       ...(more.slotMs === undefined ? {} : { SLOT_MS: String(more.slotMs) }),
     },
     stdio: ['ignore', 'pipe', nodeArgs.length > 0 ? 'ignore' : 'inherit'],

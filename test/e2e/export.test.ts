@@ -6,6 +6,7 @@ import { type ExportId, jobOfExport, partitionOf } from '../../src/domain/ids.ts
 import { parsePosition } from '../../src/domain/position.ts';
 import { createKeys } from '../../src/eventstore/partitions.ts';
 import { waitUntil } from '../support/installation.ts';
+import { startOtlpReceiver } from '../support/otlp.ts';
 import { sharedSetting } from '../support/setting.ts';
 
 describe('an export of events', () => {
@@ -117,7 +118,9 @@ describe('an export of events', () => {
   });
 
   it('is completed, once, when its worker is killed in the middle', async () => {
-    const { world, installation } = await sharedSetting();
+    const receiver = await startOtlpReceiver();
+    onTestFinished(() => receiver.close());
+    const { world, installation } = await sharedSetting({ OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url });
     await installation.start('api');
     const client = installation.client();
     const ada = await client.register();
@@ -160,5 +163,10 @@ describe('an export of events', () => {
     const { text } = await client.download(id, ada.token);
     expect(text).toContain('ExportRequested');
     expect(await readdir(join(installation.blobDir, 'exports', id))).toHaveLength(1);
+    // It was recovered in a process of its own, whose span belongs to the run that its worker has in hand.
+    await receiver.until((spans) => {
+      const alone = spans.find(({ name }) => name === 'job attempt');
+      return spans.find(({ name, spanId }) => name === 'process export' && spanId === alone?.parentSpanId);
+    });
   });
 });

@@ -71,6 +71,7 @@ const workers = await startWorkers({
       execArgv: ['--max-old-space-size=64'],
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
     }),
+  mostChildren: Number(process.env.CHILDREN ?? 1),
   concurrency: Number(process.env.CONCURRENCY ?? 4),
   slotMs: Number(process.env.SLOT_MS ?? 30_000),
   drainMs: 1_000,
