@@ -117,7 +117,7 @@ function sides(withProjectors = false): Pick<Contestant, 'producer' | 'worker'> 
         const { job, store } = watched(parts.store, seen);
         const running = await startWorkers({
           ...roleDeps(base, { ...parts, store }, 'workers'),
-          ...commandBasics,
+          ...commandBasics(parts.store),
           hmac: hexHmac(createHmacs(base.config.HMAC_KEY)),
           jobs: [...plainJobs, job],
           concurrency,

@@ -35,7 +35,7 @@ export async function startProjectorRole(base: Base): Promise<Role> {
     ...Object.values(forEachReadModel(reading)),
     // Here, where the log is read anyway: a tail of its own would cost the workers as much as their jobs.
     createReactorGroup(
-      { ...commandBasics, store },
+      { ...commandBasics(store), store },
       createNotifier(hexHmac(createHmacs(base.config.HMAC_KEY))),
     ),
   ];

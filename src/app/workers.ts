@@ -20,7 +20,7 @@ export async function startWorkerRole(base: Base): Promise<Role> {
   const parts = await openParts(base, 'workers');
   const running = await startWorkers({
     ...roleDeps(base, parts, 'workers'),
-    ...commandBasics,
+    ...commandBasics(parts.store),
     hmac: hexHmac(createHmacs(config.HMAC_KEY)),
     jobs: jobDefinitions(config, parts),
     spawn: childrenOf(config),

@@ -11,6 +11,7 @@ import type { Config } from '../config.ts';
 import { publishHint } from '../consumers/hints.ts';
 import { connectSubscriber, connectWriter } from '../eventstore/connections.ts';
 import { createDurability } from '../eventstore/durability.ts';
+import type { OpenEventStore } from '../eventstore/store.ts';
 import { createCheckpointWaits } from '../eventstore/waits.ts';
 import { ATTR, SPAN } from '../telemetry/names.ts';
 import { currentTraceparent, SpanKind, withSpan } from '../telemetry/tracing.ts';
@@ -46,7 +47,7 @@ export async function openWriteSide(base: Base, name: string) {
     JobCommandDeps &
     QueueCommandDeps &
     ScheduleCommandDeps & { readonly people: typeof people } = {
-    ...commandBasics,
+    ...commandBasics(parts.store),
     store: parts.store,
     hmac: hexHmac(hmac),
     idempotencyRetentionMs: config.IDEMPOTENCY_RETENTION * 1000,
@@ -83,15 +84,19 @@ export function hexHmac(hmac: Hmac): CommandDeps['hmac'] {
   return (purpose, text) => hmac(purpose, text).toString('hex');
 }
 
-/** Clock, randomness and tracing of whatever commits. */
-export const commandBasics: Pick<CommandDeps, 'now' | 'randomText' | 'traceCommit'> = {
-  now: () => new Date(),
-  randomText,
-  traceCommit: (partition, run) =>
-    withSpan(SPAN.commit, { kind: SpanKind.PRODUCER, attributes: { [ATTR.partition]: partition } }, () =>
-      run(currentTraceparent()),
-    ),
-};
+/** Clock, randomness and tracing of whatever commits. All processes have one clock: that of Redis. */
+export function commandBasics({
+  clock,
+}: Pick<OpenEventStore, 'clock'>): Pick<CommandDeps, 'now' | 'randomText' | 'traceCommit'> {
+  return {
+    now: clock.now,
+    randomText,
+    traceCommit: (partition, run) =>
+      withSpan(SPAN.commit, { kind: SpanKind.PRODUCER, attributes: { [ATTR.partition]: partition } }, () =>
+        run(currentTraceparent()),
+      ),
+  };
+}
 
 /** Keys and passwords of people, in this database. */
 export function peopleOf(config: Config, db: Db) {

@@ -39,7 +39,11 @@ const FromChild = Type.Union([
     kind: Type.Literal('ended'),
     ending: Type.Union([
       Type.Object({ kind: Type.Literal('returned'), value: Type.Unknown() }),
-      Type.Object({ kind: Type.Literal('snoozed'), untilMs: Type.Number() }),
+      Type.Object({
+        kind: Type.Literal('snoozed'),
+        untilMs: Type.Number(),
+        delayMs: Type.Optional(Type.Number()),
+      }),
       Type.Object({
         kind: Type.Literal('failed'),
         error: Failure,

@@ -55,8 +55,10 @@ export async function conclude(
     case 'returned':
       return recorded(() => recordCompletion(deps, run, performed.value));
     case 'snoozed': {
-      const outcome = await recorded(() => recordSnooze(deps, run, new Date(performed.untilMs)));
-      if (outcome === 'snoozed') deps.onTimer(partitionOf(run.taken.jobId), performed.untilMs);
+      const { untilMs, delayMs } = performed;
+      const until = delayMs === undefined ? untilMs : deps.now().getTime() + delayMs;
+      const outcome = await recorded(() => recordSnooze(deps, run, new Date(until)));
+      if (outcome === 'snoozed') deps.onTimer(partitionOf(run.taken.jobId), until);
       return outcome;
     }
     case 'failed':

@@ -57,11 +57,14 @@ export class SnoozeError extends Error {
   override readonly name: string = 'SnoozeError';
   /** Milliseconds since 1970. */
   readonly untilMs: number;
+  /** What was asked for, where it was this: clocks differ. */
+  readonly delayMs: number | undefined;
   /** Throws a RangeError where that is no time. */
   constructor(when: { readonly untilMs: number } | { readonly delayMs: number }) {
     const untilMs = 'untilMs' in when ? when.untilMs : Date.now() + when.delayMs;
     super(`put off until ${new Date(untilMs).toISOString()}`);
     this.untilMs = untilMs;
+    this.delayMs = 'delayMs' in when ? when.delayMs : undefined;
   }
 }
 

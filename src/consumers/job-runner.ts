@@ -110,11 +110,15 @@ export async function runJob(
         if (typeof entered === 'string') return entered;
         slot = entered;
       }
-      const outcome = await withSpan(`${SPAN.process} ${job.type}`, spanOf(job, run), async (span) => {
-        const outcome = await attempt(deps, definition, job, run, around, lastWords);
-        span.setAttribute(ATTR.outcome, typeof outcome === 'string' ? outcome : 'gone');
-        return outcome;
-      });
+      const outcome = await withSpan(
+        `${SPAN.process} ${job.type}`,
+        spanOf(job, run, deps.now()),
+        async (span) => {
+          const outcome = await attempt(deps, definition, job, run, around, lastWords);
+          span.setAttribute(ATTR.outcome, typeof outcome === 'string' ? outcome : 'gone');
+          return outcome;
+        },
+      );
       if (typeof outcome === 'string') return outcome;
       lastWords = outcome.lastWords;
       await pause(backoffMs(++failures, AGAIN, 0.5 + deps.random() / 2), waiting.signal);
@@ -203,8 +207,8 @@ function handlerOf(
       : handleInProcess(definition, job, { signal, logger, progress, metrics });
 }
 
-function spanOf(job: JobToRun, run: JobRun) {
-  const prompt = run.attempt === 1 && !run.recovered && Date.now() - job.dueAt < PROMPT_MS;
+function spanOf(job: JobToRun, run: JobRun, now: Date) {
+  const prompt = run.attempt === 1 && !run.recovered && now.getTime() - job.dueAt < PROMPT_MS;
   return {
     kind: SpanKind.CONSUMER,
     ...(prompt ? { parent: job.traceparent } : { root: true, links: [job.traceparent] }),

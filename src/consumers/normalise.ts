@@ -28,8 +28,8 @@ export class InvalidResultError extends NoRetryError {
 export type Ending =
   /** `value` is a result of the job's type, as an event can hold it. */
   | { readonly kind: 'returned'; readonly value: unknown }
-  /** It wants to be run again at `untilMs`, milliseconds since 1970. */
-  | { readonly kind: 'snoozed'; readonly untilMs: number }
+  /** It wants to be run again at `untilMs`, milliseconds since 1970; or, where it said so, `delayMs` from now. */
+  | { readonly kind: 'snoozed'; readonly untilMs: number; readonly delayMs?: number }
   | {
       readonly kind: 'failed';
       readonly error: Failure;
@@ -52,7 +52,12 @@ export function endingOf(definition: JobDefinition, returned: unknown): Ending {
 /** What a handler came to that threw. Never throws. */
 export function endingOfThrown(thrown: unknown): Ending {
   if (thrown instanceof SnoozeError) {
-    return { kind: 'snoozed', untilMs: Math.min(thrown.untilMs, Date.now() + MAX_SNOOZE_MS) };
+    const { untilMs, delayMs } = thrown;
+    return {
+      kind: 'snoozed',
+      untilMs: Math.min(untilMs, Date.now() + MAX_SNOOZE_MS),
+      ...(delayMs === undefined ? {} : { delayMs: Math.min(delayMs, MAX_SNOOZE_MS) }),
+    };
   }
   const retryAfterMs = retryAfterOf(thrown);
   return {

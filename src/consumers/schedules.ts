@@ -24,7 +24,7 @@ const INSECURE_PAUSE_MS = 100;
 const ticksScript = readScript(import.meta.url, './ticks.lua');
 
 export type SchedulesDeps = Omit<TickDeps, 'store'> & {
-  readonly store: Pick<OpenEventStore, 'load' | 'commit' | 'writer' | 'keys'>;
+  readonly store: Pick<OpenEventStore, 'load' | 'commit' | 'writer' | 'keys' | 'clock'>;
   readonly hints: Pick<Hints, 'on'>;
   readonly metrics: Pick<Metrics, 'scheduleDelay' | 'scheduleMissed' | 'scheduleFailures'>;
   readonly logger: Logger;
@@ -36,7 +36,8 @@ export function schedulesGroup(deps: SchedulesDeps): Group {
     name: SCHEDULES_GROUP,
     start(lease) {
       const look = () => tickWhatIsDue(deps, lease);
-      return lookWhenDue({ ...deps, topic: 'ticks', what: 'schedules', look }, lease);
+      const { clock } = deps.store;
+      return lookWhenDue({ ...deps, clock, topic: 'ticks', what: 'schedules', look }, lease);
     },
   };
 }

@@ -1,7 +1,9 @@
 import type { Redis } from 'ioredis';
+import type { Clock } from '../eventstore/clock.ts';
 import { runScript } from '../eventstore/connections.ts';
 import type { PartitionKeys } from '../eventstore/partitions.ts';
 import type { Logger } from '../telemetry/logging.ts';
+import type { Metrics } from '../telemetry/metrics.ts';
 import type { Hints } from './hints.ts';
 import type { Lease } from './leases.ts';
 import type { Group, Running } from './ownership.ts';
@@ -24,6 +26,8 @@ type TimerDeps = {
   /** While Redis is too full for starts, nothing is promoted. */
   readonly refusesStarts: () => boolean;
   readonly hints: Hints;
+  readonly clock: Pick<Clock, 'now'>;
+  readonly metrics: Pick<Metrics, 'timerLag'>;
   readonly logger: Logger;
 };
 
@@ -36,7 +40,7 @@ function startTimers(deps: TimerDeps, lease: Lease): Running {
   const keys = deps.keys[lease.partition];
   if (!keys) throw new Error(`there is no partition ${lease.partition}`);
   const look = async () =>
-    deps.refusesStarts() ? FULL_PAUSE_MS : promote(deps.redis, keys, deps.queues, lease);
+    deps.refusesStarts() ? FULL_PAUSE_MS : promote(deps.redis, keys, deps.queues, lease, deps.metrics);
   return lookWhenDue({ ...deps, topic: 'timers', what: 'timers', look }, lease);
 }
 
@@ -46,6 +50,7 @@ export async function promote(
   keys: PartitionKeys,
   queues: readonly string[],
   lease: Pick<Lease, 'group' | 'token'>,
+  metrics?: Pick<Metrics, 'timerLag'>,
 ): Promise<number | 'lease_lost'> {
   const lanes = queues.flatMap((queue) => PRIORITIES.map((priority) => ({ queue, priority })));
   const reply = await runScript(
@@ -60,5 +65,7 @@ export async function promote(
     [lease.token, AT_ONCE, ...lanes.map(({ queue, priority }) => `${queue} ${priority}`)],
   );
   if (!Array.isArray(reply)) return 'lease_lost';
-  return Number(reply[1]);
+  const [, ms, late]: unknown[] = reply;
+  for (const lateMs of Array.isArray(late) ? late : []) metrics?.timerLag.observe(Number(lateMs) / 1000);
+  return Number(ms);
 }

@@ -1,3 +1,4 @@
+import type { Clock } from '../eventstore/clock.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import { backoffMs, pause } from './backoff.ts';
 import type { Hints, HintTopic } from './hints.ts';
@@ -14,6 +15,8 @@ export type WhenDueDeps = {
   readonly topic: HintTopic;
   /** Deals with what is due. @returns ms until the next look; 0: there is more now; below 0: nothing waits */
   readonly look: () => Promise<number | 'lease_lost'>;
+  /** The time as Redis has it. */
+  readonly clock: Pick<Clock, 'now'>;
   /** What is looked at, for the log: `timers`. */
   readonly what: string;
   readonly logger: Logger;
@@ -36,7 +39,7 @@ export function lookWhenDue(deps: WhenDueDeps, lease: Lease): Running {
 async function lookUntil(deps: WhenDueDeps, lease: Lease, signal: AbortSignal): Promise<Ended> {
   const { partition } = lease;
   let earlier = new AbortController();
-  /** When the next look is, ms since 1970 by this process' clock: a hint may be off by the difference, no more. */
+  /** When the next look is, ms since 1970 by the clock that hints go by, too. */
   let wakeAt = 0;
   const unhint = deps.hints.on(deps.topic, (text) => {
     const [where, dueAt] = text.split(' ').map(Number);
@@ -52,7 +55,7 @@ async function lookUntil(deps: WhenDueDeps, lease: Lease, signal: AbortSignal): 
         if (ms === 'lease_lost') return { kind: 'lost' };
         failures = 0;
         const sleep = ms < 0 ? LOOK_EVERY_MS : Math.min(ms, LOOK_EVERY_MS);
-        wakeAt = Date.now() + sleep;
+        wakeAt = deps.clock.now().getTime() + sleep;
         if (sleep > 0) await pause(sleep, AbortSignal.any([signal, earlier.signal]));
       } catch (err) {
         failures++;

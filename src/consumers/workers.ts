@@ -141,6 +141,8 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
       queues: JobQueue.enum,
       refusesStarts: () => store.guard.refuses('start'),
       hints,
+      clock: store.clock,
+      metrics: deps.metrics,
       logger,
     });
     return [...lanes, timers, schedulesGroup({ ...deps, hints })];

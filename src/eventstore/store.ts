@@ -1,6 +1,7 @@
 import type { Kysely } from 'kysely';
 import type { RawEvent } from '../domain/event.ts';
 import type { StreamId } from '../domain/ids.ts';
+import { type Clock, createClock } from './clock.ts';
 import { commitScripts, createCommitter } from './commit.ts';
 import { type Connection, connectReader, connectWriter } from './connections.ts';
 import { createFence, type Fence } from './fence.ts';
@@ -45,6 +46,8 @@ export type OpenEventStore = EventStore & {
   readonly keys: readonly PartitionKeys[];
   readonly fence: Fence;
   readonly guard: MemoryGuard;
+  /** The time as Redis has it. */
+  readonly clock: Pick<Clock, 'now'>;
   /** For short scripts beside the commits; knows its server's run id. */
   readonly writer: Connection;
   readonly reader: Connection;
@@ -89,7 +92,9 @@ export async function createEventStore(options: EventStoreOptions): Promise<Open
     closing.push(fence.close);
     const guard = createMemoryGuard(reader, { limitBytes: options.memoryLimitBytes });
     closing.push(guard.close);
-    await Promise.all([fence.refresh(), guard.refresh()]);
+    const clock = createClock(reader);
+    closing.push(clock.close);
+    await Promise.all([fence.refresh(), guard.refresh(), clock.refresh()]);
     const commit = createCommitter({
       connection: writer,
       keys,
@@ -103,6 +108,7 @@ export async function createEventStore(options: EventStoreOptions): Promise<Open
       keys,
       fence,
       guard,
+      clock,
       writer,
       reader,
       commit,

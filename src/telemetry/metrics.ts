@@ -136,6 +136,13 @@ export function createMetrics(options: { readonly node?: boolean } = {}) {
       labelNames: ['type'],
       registers,
     }),
+    /** Seconds from a timer's being due, by Redis' clock, to its becoming work: retries, jobs with a time to come. */
+    timerLag: new Histogram({
+      name: METRIC.timerLag,
+      help: 'Seconds from the time that a timer was due to its becoming work',
+      buckets: WAIT_SECONDS,
+      registers,
+    }),
     /** Seconds from a schedule's tick to the commit that enqueued its run. */
     scheduleDelay: new Histogram({
       name: METRIC.scheduleDelay,

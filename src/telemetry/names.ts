@@ -19,6 +19,7 @@ export const METRIC = {
   jobWait: 'millrace_job_wait_seconds',
   jobsOfUnknownType: 'millrace_jobs_of_unknown_type',
   jobHandlersLingering: 'millrace_job_handlers_lingering',
+  timerLag: 'millrace_timer_lag_seconds',
   scheduleDelay: 'millrace_schedule_delay_seconds',
   scheduleMissed: 'millrace_schedule_missed_ticks_total',
   scheduleFailures: 'millrace_schedule_failures_total',

@@ -58,7 +58,7 @@ export function roleDeps(world: World, store: OpenEventStore, instanceId = rando
 
 export const jobDeps = (store: OpenEventStore) => ({
   store,
-  now: () => new Date(),
+  now: store.clock.now,
   randomText,
   hmac: testHmac,
   traceCommit: <T>(_: number, run: (traceparent: string | undefined) => Promise<T>) => run(undefined),

@@ -2,6 +2,7 @@ import { expect, onTestFinished, test } from 'vitest';
 import { openHints } from '../../src/consumers/hints.ts';
 import { promoteScript, TIMERS_GROUP, timersGroup } from '../../src/consumers/timers.ts';
 import { connectSubscriber, connectWriter } from '../../src/eventstore/connections.ts';
+import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { randomText } from '../support/connections.ts';
 import { startProxy } from '../support/proxy.ts';
 import { openWorld, quiet, until } from './support.ts';
@@ -27,7 +28,7 @@ test('A timer that is set while its promoter waits for an answer does not wait f
   slow.delay(500);
   const group = timersGroup({
     ...{ redis: connection.redis, keys: store.keys, queues: ['default'], refusesStarts: () => false },
-    ...{ hints, logger: quiet },
+    ...{ hints, logger: quiet, clock: store.clock, metrics: createMetrics({ node: false }) },
   });
   const running = group.start(lease);
   onTestFinished(async () => {

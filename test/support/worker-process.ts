@@ -61,7 +61,7 @@ const workers = await startWorkers({
   },
   metrics: createMetrics({ node: false }),
   logger: pino({ level: 'warn' }),
-  now: () => new Date(),
+  now: store.clock.now,
   randomText,
   hmac: testHmac,
   traceCommit: (_, run) => run(undefined),
