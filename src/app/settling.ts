@@ -17,7 +17,7 @@ export function settlingDeps(config: Config, { db, store }: Pick<Parts, 'db' | '
   const hint = (topic: 'timers' | 'cancels', text: string) =>
     publishHint(store.writer.redis, config.KEY_PREFIX, topic, text);
   const commands: JobCommandDeps = {
-    ...commandBasics,
+    ...commandBasics(store),
     store,
     hmac: hexHmac(createHmacs(config.HMAC_KEY)),
     idempotencyRetentionMs: CLAIMS_KEPT_MS,
