@@ -46,6 +46,8 @@ export type JobRunnerDeps = ConcludeDeps & {
 
 /** How a run is told that its lane ends: one signal after the other. */
 export type Drain = {
+  /** Nothing more is begun. */
+  readonly stops: AbortSignal;
   /** The handler is to end. */
   readonly toEnd: AbortSignal;
   /** It is not waited for any longer. */
@@ -89,7 +91,7 @@ export async function runJob(
   const cancel = () => cancelled.abort(new JobCancelledError('the job is to end'));
   // From before the start on: who asks for the end of a job that has started finds somebody who listens.
   const unwatch = deps.cancellations.watch(job.jobId, () => isToEnd(deps, job), cancel);
-  const waiting = follow(lease.lost, drain.toEnd, cancelled.signal);
+  const waiting = follow(lease.lost, drain.stops, cancelled.signal);
   const around: Around = { lease, drain, signal: recording.signal, cancelled, logger };
   let place: (() => void) | undefined;
   let slot: HeldSlot | undefined;

@@ -59,14 +59,15 @@ export function startLane(deps: LaneDeps): Running {
     giveUp: new AbortController(),
     over: new AbortController(),
   };
+  /** Aborted when nothing more is to be taken, for good. */
+  const over = new AbortController();
+  const ending = AbortSignal.any([over.signal, lease.lost]);
   const told: Drain = {
+    stops: ending,
     toEnd: drain.toEnd.signal,
     giveUp: drain.giveUp.signal,
     over: drain.over.signal,
   };
-  /** Aborted when nothing more is to be taken, for good. */
-  const over = new AbortController();
-  const ending = AbortSignal.any([over.signal, lease.lost]);
   /** What this lane holds: waiting in the buffer, running, or put aside. */
   const held = new Set<string>();
   const running = new Set<Promise<void>>();

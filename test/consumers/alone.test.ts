@@ -186,11 +186,15 @@ describe('A job that runs alone', () => {
   it('is interrupted when its worker stops, be it deaf: no takedown, and no process is left', async () => {
     const { world, store } = await openWorld();
     const id = await orphan(store, { payload: { ms: 60_000, how: 'deaf' } });
+    const next = await orphan(store, { payload: { ms: 0 } });
     const { stop } = await start(world, store);
     await until(async () => expect((await runs(world, store, id)).length).toBe(1));
     await stop();
     expect(await jobState(store, id)).toMatchObject({ phase: 'queued', suspect: true, takedowns: 0 });
     expect((await types(store, id)).at(-1)).toBe('JobInterrupted');
+    // The other waited for a process: a worker that stops begins nothing.
+    expect(await runs(world, store, next)).toEqual([]);
+    expect(await jobState(store, next)).toMatchObject({ phase: 'running', alone: false, takedowns: 0 });
     for (const pid of await children(world, store)) expect(isAlive(pid)).toBe(false);
   });
 

@@ -41,10 +41,7 @@ async function setting() {
   });
   const commands: JobCommandDeps = {
     ...jobDeps(store),
-    hmac: (purpose, text) =>
-      createHash('sha256')
-        .update(`${purpose}\n${text}`)
-        .digest('hex'),
+    hmac: (purpose, text) => createHash('sha256').update(`${purpose}\n${text}`).digest('hex'),
     idempotencyRetentionMs: 60_000,
     awaitDurability: async () => true,
     hint: { timer: () => {}, cancel: () => {} },
