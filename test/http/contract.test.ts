@@ -131,6 +131,21 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
   const { token: operator } = await installation.operator();
   const reason = 'to see what is answered';
   for (const who of [operator, token]) {
+    await ask('GET', '/v1/ops/dead-letters?limit=1', { token: who }, '/v1/ops/dead-letters');
+    await ask('GET', `/v1/ops/dead-letters/${asked.body.jobId}`, { token: who }, '/v1/ops/dead-letters/{id}');
+    for (const settling of ['redrive', 'discard']) {
+      const path = `/v1/ops/dead-letters/${settling}`;
+      const body = { filter: { type: 'nothing' }, reason };
+      await ask('POST', path, { token: who, body });
+      await ask('POST', `${path}?dryRun=true`, { token: who, body }, path);
+      await ask('POST', path, { token: who, body: { filter: {}, reason } });
+    }
+    for (const change of ['cancel', 'retry', 'discard']) {
+      const path = `/v1/jobs/${enqueued.body.id}/${change}`;
+      const place = `/v1/jobs/{id}/${change}`;
+      await ask('POST', `${path}?dryRun=true`, { token: who, body: { reason } }, place);
+      if (change === 'discard') await ask('POST', path, { token: who, body: { reason } }, place);
+    }
     await ask('GET', '/v1/ops/queues', { token: who });
     for (const name of ['webhooks', 'nowhere']) {
       await ask('GET', `/v1/ops/queues/${name}`, { token: who }, '/v1/ops/queues/{name}');
@@ -172,4 +187,4 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
     await ask('DELETE', '/v1/sessions/current', { token }, '/v1/sessions/{id}');
   }
   expect(found).toEqual({});
-});
+}, 120_000);
