@@ -25,17 +25,21 @@ export function changeOptions(command: Command): Command {
     .option('--json', 'print JSON');
 }
 
-/** Asks before anything is changed. Throws `UsageError` where nobody can be asked, or no reason is given. */
-export async function agreed(question: string, { reason, yes, dryRun }: ChangeOptions): Promise<void> {
+/** Throws `UsageError` where no reason is given, or where nobody could be asked. */
+export function checked(question: string, { reason, yes, dryRun }: ChangeOptions): void {
   if (reason !== undefined && (reason.length > LONGEST_REASON || !isText(reason))) {
     throw new UsageError(`--reason takes at most ${LONGEST_REASON} characters of text.`);
   }
   if (dryRun) return;
   if (!reason?.trim()) throw new UsageError('--reason is missing: say why, it is kept with what happens.');
-  if (yes) return;
-  if (!process.stdin.isTTY || !process.stderr.isTTY) {
-    throw new UsageError(`${question} Nobody can be asked without a terminal: add --yes.`);
-  }
+  if (yes || (process.stdin.isTTY && process.stderr.isTTY)) return;
+  throw new UsageError(`${question} Nobody can be asked without a terminal: add --yes.`);
+}
+
+/** Asks before anything is changed, unless it was said that nobody need be. Throws where the answer is no. */
+export async function agreed(question: string, options: ChangeOptions): Promise<void> {
+  checked(question, options);
+  if (options.dryRun || options.yes) return;
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
   const answer = await terminal.question(`${question} [y/N] `).finally(() => terminal.close());
   if (!/^y(es)?$/i.test(answer.trim())) throw new Error('Nothing was done.');

@@ -68,8 +68,69 @@ test('dead letters are listed by what they died of, and each is shown with its a
   const shown = await cli('show', id);
   expect(shown.stdout).toMatch(/died of +attempts/);
   expect(shown.stdout).toMatch(/ATTEMPT +FAILED \(UTC\) +WORKER/);
-  const { failedAttempts } = JSON.parse((await cli('show', id, '--json')).stdout);
-  expect(failedAttempts).toMatchObject([{ attempt: 1, final: true, worker: expect.any(String) }]);
+  const { failures } = JSON.parse((await cli('show', id, '--json')).stdout);
+  expect(failures).toMatchObject([{ attempt: 1, final: true, worker: expect.any(String) }]);
   const none = await cli('show', 'job-00aaaaaaaaaaaaaaaaaaaa');
   expect([none.code, none.stdout]).toEqual([1, '']);
+});
+
+test('dead letters are redriven by a job that can be followed; with --dry-run only counted', async () => {
+  const ids = await dead(3);
+  const planned = await cli('redrive', ...ids, '--dry-run');
+  expect(planned).toMatchObject({ code: 0, stderr: '' });
+  expect(planned.stdout).toBe(`3 dead letters would be redriven:\n${ids.map((id) => `  ${id}\n`).join('')}`);
+  const json = JSON.parse(
+    (await cli('discard', ...ids, 'job-00aaaaaaaaaaaaaaaaaaaa', '--dry-run', '--json')).stdout,
+  );
+  expect(json).toEqual({ dryRun: true, count: 3, sample: ids.map((id) => ({ id, status: 'dead' })) });
+  expect(await listed('--owner', owner)).toHaveLength((await listed()).length);
+
+  const { code, stdout } = await cli('redrive', ...ids, '--reason', 'again', '--yes', '--follow');
+  expect(code).toBe(0);
+  expect(stdout).toMatch(/^job-\w+ goes through them\.\n/);
+  expect(JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '')).toEqual({ done: 3, failed: 0, total: 3 });
+  // They fail again, as before.
+  await waitUntil(
+    async () => {
+      const letters = await listed('--owner', owner);
+      return ids.every((id) =>
+        letters.some((letter: { id: string; deaths: number }) => letter.id === id && letter.deaths === 2),
+      );
+    },
+    'them to die again',
+    30_000,
+  );
+
+  const discarded = await cli(
+    'discard',
+    '--owner',
+    owner,
+    '--reason',
+    'enough',
+    '--yes',
+    '--json',
+    '--follow',
+  );
+  expect(discarded.code).toBe(0);
+  const lines = discarded.stdout
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  expect(lines[0]).toMatchObject({ id: expect.stringMatching(/^job-/), position: expect.any(String) });
+  expect(lines.at(-1)).toMatchObject({ type: 'JobCompleted', data: { result: { failed: 0 } } });
+  await waitUntil(async () => (await listed('--owner', owner)).length === 0, 'no letter to be left');
+  const [letter] = await listed('--status', 'discarded', '--limit', '1');
+  expect(letter).toMatchObject({ settledFor: 'enough', settledBy: expect.stringMatching(/^system:cli:/) });
+}, 120_000);
+
+test.each([
+  [['redrive', '--reason', 'x', '--yes'], /Say which/],
+  [['discard', '--all', '--type', 'echo', '--reason', 'x', '--yes'], /--all goes without/],
+  [['redrive', '--all', '--yes'], /--reason/],
+  [['discard', '--all', '--reason', 'x'], /--yes/],
+  [['redrive', '--all', '--reason', 'x', '--yes', '--rate', '0'], /1 to 1000/],
+])('what is not clear is refused: %j', async (args, said) => {
+  const { code, stdout, stderr } = await cli(...args);
+  expect([code, stdout]).toEqual([2, '']);
+  expect(stderr).toMatch(said);
 });

@@ -1,7 +1,7 @@
 import { stripVTControlCharacters } from 'node:util';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { progressLine } from '../../src/cli/jobs/progress.ts';
 import { createTable, drawFacts, type Terminal } from '../../src/cli/output/table.ts';
+import { progressLine } from '../../src/cli/watching/progress.ts';
 import type { JobView } from '../../src/projections/jobs/queries.ts';
 
 beforeEach(() => vi.stubEnv('NO_COLOR', ''));

@@ -22,7 +22,17 @@ export function filterOptions(command: Command): Command {
     .option('--to <time>', 'died before', readTime);
 }
 
-export function filterOf(options: FilterOptions): LetterFilter {
+/** Only what was named. */
+export function filterOf(options: FilterOptions) {
   const { type, queue, fingerprint, orderingKey, owner, diedOf: reason, from, to } = options;
-  return { type, queue, fingerprint, orderingKey, owner, reason, from, to };
+  return {
+    ...(type === undefined ? {} : { type }),
+    ...(queue === undefined ? {} : { queue }),
+    ...(fingerprint === undefined ? {} : { fingerprint }),
+    ...(orderingKey === undefined ? {} : { orderingKey }),
+    ...(owner === undefined ? {} : { owner }),
+    ...(reason === undefined ? {} : { reason }),
+    ...(from === undefined ? {} : { from }),
+    ...(to === undefined ? {} : { to }),
+  };
 }

@@ -1,18 +1,15 @@
 import { readCursor, writeCursor } from '../../http/cursors.ts';
-import {
-  type LetterPlace,
-  type LetterView,
-  listDeadLetters,
-} from '../../projections/dead-letters/queries.ts';
+import { type LetterPlace, listDeadLetters } from '../../projections/dead-letters/queries.ts';
 import type { LetterStatus } from '../../projections/dead-letters/table.ts';
 import { withReadModels } from '../installation.ts';
-import { errorText } from '../jobs/list.ts';
+import { errorText } from '../output/errors.ts';
 import { type ListOptions, printList } from '../output/pages.ts';
 import type { Column } from '../output/table.ts';
 import { shortTime } from '../output/time.ts';
 import { type FilterOptions, filterOf } from './filter.ts';
+import { type ShownLetter, shownLetters } from './letters.ts';
 
-const columns: readonly Column<LetterView>[] = [
+const columns: readonly Column<ShownLetter>[] = [
   { title: 'ID', of: ({ id }) => id },
   { title: 'TYPE', of: ({ type }) => type, cut: true },
   { title: 'QUEUE', of: ({ queue }) => queue ?? '' },
@@ -22,6 +19,7 @@ const columns: readonly Column<LetterView>[] = [
     colour: ({ status }) => (status === 'dead' ? 'red' : 'dim'),
   },
   { title: 'DIED OF', of: ({ reason }) => reason },
+  { title: 'BEHIND IT', of: ({ waiting }) => (waiting > 0 ? String(waiting) : ''), right: true },
   { title: 'ATTEMPTS', of: ({ attempts }) => String(attempts), right: true },
   { title: 'DIED (UTC)', of: ({ diedAt }) => shortTime(diedAt) },
   { title: 'FINGERPRINT', of: ({ error }) => fingerprintOf(error) ?? '', cut: true },
@@ -34,16 +32,17 @@ export function listLetters(
 ): Promise<void> {
   const filter = filterOf(options);
   return withReadModels((db, hmac) =>
-    printList<LetterView, LetterPlace>({
+    printList<ShownLetter, LetterPlace>({
       options,
       columns,
-      read: (page) => listDeadLetters(db, { ...filter, status: options.status, ...page }),
+      read: async (page) =>
+        shownLetters(db, await listDeadLetters(db, { ...filter, status: options.status, ...page })),
       after: ({ diedAt, id }) => ({ diedAt, id }),
       readCursor(text) {
-        const before = readCursor(hmac, 'dead-letters', text);
+        const before = readCursor(hmac, 'dead letters', text);
         return before && { diedAt: before.createdAt, id: before.id };
       },
-      writeCursor: ({ diedAt, id }) => writeCursor(hmac, 'dead-letters', { createdAt: diedAt, id }),
+      writeCursor: ({ diedAt, id }) => writeCursor(hmac, 'dead letters', { createdAt: diedAt, id }),
     }),
   );
 }

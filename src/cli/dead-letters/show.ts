@@ -1,12 +1,13 @@
 import { type FailedAttempt, failedAttempts } from '../../projections/dead-letters/attempts.ts';
-import { findDeadLetter, type LetterView } from '../../projections/dead-letters/queries.ts';
+import { findDeadLetter } from '../../projections/dead-letters/queries.ts';
 import { RefusedError } from '../changes.ts';
 import { ledgerHistory } from '../history.ts';
 import { withReadModels } from '../installation.ts';
-import { jobIdOf } from '../jobs/job-id.ts';
-import { errorText } from '../jobs/list.ts';
+import { jobIdOf } from '../job-id.ts';
+import { errorText } from '../output/errors.ts';
 import { type Column, createTable, drawFacts, type Fact, style } from '../output/table.ts';
 import { shortTime } from '../output/time.ts';
+import { type ShownLetter, shownLetters } from './letters.ts';
 import { fingerprintOf } from './list.ts';
 
 const columns: readonly Column<FailedAttempt>[] = [
@@ -25,21 +26,22 @@ const columns: readonly Column<FailedAttempt>[] = [
 export function showLetter(text: string, options: { readonly json?: boolean }): Promise<void> {
   const id = jobIdOf(text);
   return withReadModels(async (db) => {
-    const letter = await findDeadLetter(db, id);
+    const found = await findDeadLetter(db, id);
+    const [letter] = found ? await shownLetters(db, [found]) : [];
     if (!letter) throw new RefusedError('not_found', `The job ${id} is no dead letter, and never was one.`);
-    const attempts = await failedAttempts(ledgerHistory(db, id));
+    const failures = await failedAttempts(ledgerHistory(db, id));
     if (options.json) {
-      console.log(JSON.stringify({ ...letter, failedAttempts: attempts }));
+      console.log(JSON.stringify({ ...letter, failures }));
       return;
     }
     process.stdout.write(`${style(process.stdout, 'bold', id)}\n`);
-    drawFacts(factsOf(letter, attempts.at(-1)), process.stdout);
+    drawFacts(factsOf(letter, failures.at(-1)), process.stdout);
     process.stdout.write('\n');
-    createTable(columns, process.stdout).draw(attempts);
+    createTable(columns, process.stdout).draw(failures);
   });
 }
 
-function factsOf(letter: LetterView, last: FailedAttempt | undefined): Fact[] {
+function factsOf(letter: ShownLetter, last: FailedAttempt | undefined): Fact[] {
   return [
     ['type', letter.type],
     ['queue', letter.queue],
@@ -51,6 +53,7 @@ function factsOf(letter: LetterView, last: FailedAttempt | undefined): Fact[] {
     ['settled', letter.settledAt],
     ['by', letter.settledBy],
     ['because', letter.settledFor],
+    ['behind it', letter.waiting > 0 ? `${letter.waiting} jobs of its ordering key` : undefined],
     ['fingerprint', fingerprintOf(letter.error)],
     ['error', last?.stack ?? errorText(letter.error)],
   ];

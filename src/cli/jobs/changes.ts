@@ -5,7 +5,7 @@ import { cancelJob as decideCancel, retryJob as decideRetry } from '../../domain
 import { type Job, jobFold } from '../../domain/jobs/state.ts';
 import type { Change } from '../change-each.ts';
 import type { WriteSide } from '../installation.ts';
-import { jobIdOf, noSuchJob } from './job-id.ts';
+import { jobIdOf, noSuchJob } from '../job-id.ts';
 
 const say = ({ status, version }: JobAccepted) => `${status}, version ${version}`;
 

@@ -3,25 +3,11 @@ import { type JobView, listJobs } from '../../projections/jobs/queries.ts';
 import type { Before } from '../../projections/listing.ts';
 import type { JobStatus } from '../../projections/run.ts';
 import { withReadModels } from '../installation.ts';
+import { errorText } from '../output/errors.ts';
 import { type ListOptions, printList } from '../output/pages.ts';
-import type { Column, Style } from '../output/table.ts';
+import type { Column } from '../output/table.ts';
 import { shortTime } from '../output/time.ts';
-
-const COLOURS: Partial<Record<JobStatus, Style>> = {
-  running: 'cyan',
-  retrying: 'yellow',
-  succeeded: 'green',
-  failed: 'red',
-  cancelled: 'dim',
-};
-
-export function statusColour({ status }: Pick<JobView, 'status'>): Style | undefined {
-  return COLOURS[status];
-}
-
-export function statusText({ status, parked, discarded }: JobView): string {
-  return parked ? `${status}, parked` : discarded ? `${status}, discarded` : status;
-}
+import { statusColour, statusText } from '../watching/status.ts';
 
 const columns: readonly Column<JobView>[] = [
   { title: 'ID', of: ({ id }) => id },
@@ -56,10 +42,4 @@ export function listJobsCommand(options: Options): Promise<void> {
       writeCursor: (after) => writeCursor(hmac, 'jobs', after),
     }),
   );
-}
-
-/** `TypeError: no room`, of an error as rows and events have it. */
-export function errorText(error: unknown): string {
-  if (typeof error !== 'object' || error === null || !('message' in error)) return '';
-  return 'name' in error ? `${error.name}: ${error.message}` : String(error.message);
 }

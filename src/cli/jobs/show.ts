@@ -1,11 +1,12 @@
 import { findJob, type JobView } from '../../projections/jobs/queries.ts';
 import { ledgerHistory } from '../history.ts';
 import { withReadModels } from '../installation.ts';
+import { jobIdOf, noSuchJob } from '../job-id.ts';
+import { errorText } from '../output/errors.ts';
 import { type Column, createTable, drawFacts, type Fact, style } from '../output/table.ts';
 import { shortTime } from '../output/time.ts';
-import { detailOf, eventOf, type ShownEvent } from './events.ts';
-import { jobIdOf, noSuchJob } from './job-id.ts';
-import { errorText, statusColour, statusText } from './list.ts';
+import { detailOf, eventOf, type ShownEvent } from '../watching/events.ts';
+import { statusColour, statusText } from '../watching/status.ts';
 
 const columns: readonly Column<ShownEvent>[] = [
   { title: '', of: ({ version }) => String(version), right: true },

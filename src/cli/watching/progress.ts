@@ -1,7 +1,7 @@
 import type { JobView } from '../../projections/jobs/queries.ts';
 import { printable, style, type Terminal } from '../output/table.ts';
 import { duration } from '../output/time.ts';
-import { statusColour, statusText } from './list.ts';
+import { statusColour, statusText } from './status.ts';
 
 const LONGEST_BAR = 40;
 const SHORTEST_BAR = 10;

@@ -1,6 +1,6 @@
 import type { RawEvent } from '../../domain/event.ts';
 import { metaOf, shownEvent } from '../../http/jobs/event.ts';
-import { errorText } from './list.ts';
+import { errorText } from '../output/errors.ts';
 
 /** An event as the API shows it, and besides why an operator did it. */
 export function eventOf(event: RawEvent) {

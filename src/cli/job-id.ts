@@ -1,5 +1,5 @@
-import { type JobId, parseStreamId } from '../../domain/ids.ts';
-import { RefusedError } from '../changes.ts';
+import { type JobId, parseStreamId } from '../domain/ids.ts';
+import { RefusedError } from './changes.ts';
 
 /** Throws `RefusedError` unless it is an id that a job can have. */
 export function jobIdOf(text: string): JobId {
