@@ -2,6 +2,7 @@ import { AsyncResource } from 'node:async_hooks';
 import type { ChildProcess } from 'node:child_process';
 import type { Logger } from '../telemetry/logging.ts';
 import { currentTraceparent } from '../telemetry/tracing.ts';
+import { pause, untilAborted } from './backoff.ts';
 import { type FromChild, parseFromChild, type ToChild } from './child-messages.ts';
 import type { JobContext, JobDefinition } from './define-job.ts';
 import type { JobGiven } from './in-process.ts';
@@ -37,11 +38,12 @@ export async function handleInChild(
   const child = start(spawn, logger);
   if (!child) return undefined;
   const over = endOf(child);
-  const ready = Promise.withResolvers<boolean>();
+  const kill = () => void child.kill('SIGKILL');
+  const ready = Promise.withResolvers<void>();
   let ending: Ending | undefined;
 
   function heard(message: FromChild): void {
-    if (message.kind === 'ready') ready.resolve(true);
+    if (message.kind === 'ready') ready.resolve();
     else if (message.kind === 'progress') progress(message.percent, message.detail);
     else if (message.kind === 'log') forward(logger, message.line);
     else {
@@ -49,11 +51,6 @@ export async function handleInChild(
       setTimeout(kill, LEAVE_MS).unref();
     }
   }
-  const kill = () => void child.kill('SIGKILL');
-  const abort = () => {
-    const { name, message } = signal.reason instanceof Error ? signal.reason : new Error('aborted');
-    send(child, { kind: 'abort', name, message });
-  };
   // Bound: lines that it logs belong to the trace of this run.
   const listener = AsyncResource.bind((received: unknown) => {
     const message = parseFromChild(received);
@@ -61,24 +58,16 @@ export async function handleInChild(
   });
   child.on('message', listener);
 
-  const tooLate = setTimeout(() => ready.resolve(false), READY_MS);
-  const notReady = () => ready.resolve(false);
-  signal.addEventListener('abort', notReady, { once: true });
-  void over.then(notReady);
-  const isReady = !signal.aborted && (await ready.promise);
-  clearTimeout(tooLate);
-  signal.removeEventListener('abort', notReady);
-  if (!isReady) {
+  if (!(await isReady(ready.promise, over, signal))) {
     kill();
     if (!signal.aborted) logger.error({ how: await over }, 'there is no process for a job to run alone in');
     return undefined;
   }
   const traceparent = currentTraceparent();
   send(child, { kind: 'run', job, ...(traceparent ? { traceparent } : {}) });
-  if (signal.aborted) abort();
-  else signal.addEventListener('abort', abort, { once: true });
+  const stopTelling = tellToEnd(child, signal);
   const ended = over.then((how) => {
-    signal.removeEventListener('abort', abort);
+    stopTelling();
     return ending ?? { kind: 'gone' as const, how };
   });
   return {
@@ -88,6 +77,27 @@ export async function handleInChild(
       await over;
     },
   };
+}
+
+/** False: it ended before, took too long, or the signal came first. */
+async function isReady(ready: Promise<void>, over: Promise<unknown>, signal: AbortSignal): Promise<boolean> {
+  const decided = new AbortController();
+  const tooLate = pause(READY_MS, decided.signal);
+  const first = Promise.race([ready.then(() => true), over.then(() => false), tooLate.then(() => false)]);
+  const isReady = await untilAborted(first, signal);
+  decided.abort();
+  return isReady ?? false;
+}
+
+/** Hands the signal's reason on. @returns a function that ends that */
+function tellToEnd(child: ChildProcess, signal: AbortSignal): () => void {
+  const tell = () => {
+    const { name, message } = signal.reason instanceof Error ? signal.reason : new Error('aborted');
+    send(child, { kind: 'abort', name, message });
+  };
+  if (signal.aborted) tell();
+  else signal.addEventListener('abort', tell, { once: true });
+  return () => signal.removeEventListener('abort', tell);
 }
 
 function start(spawn: SpawnChild, logger: Logger): ChildProcess | undefined {

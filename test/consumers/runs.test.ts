@@ -77,3 +77,12 @@ it('A snoozed run gives its work entry up for a timer, and is no attempt', async
   expect(await jobState(store, jobId)).toMatchObject({ attempts: 0, dueAt: until.getTime() });
   await expect(takeEntry(store, jobId)).rejects.toThrow('has 0 entries');
 });
+
+it('A worker whose lease is lost records no interruption: the job is another’s by then', async () => {
+  const { store, deps, jobId, start } = await taken();
+  const run = await start();
+  const lease = store.keys[0]?.lease('lane:default') ?? '';
+  await store.writer.redis.hset(lease, { owner: 'other#1', token: 8 });
+  expect(await recordInterruption(deps, run, 'w')).toEqual({ kind: 'lease_lost' });
+  expect(await jobState(store, jobId)).toMatchObject({ phase: 'running', attempts: 1 });
+});
