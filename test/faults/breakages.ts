@@ -54,12 +54,14 @@ export const BREAKAGES: readonly Breakage[] = [
   },
   {
     name: 'answer-before-commit',
-    what: 'a command is answered while its commit is still under way',
+    what: 'a command is answered, and committed a moment later',
     edits: [
       {
         file: 'src/commands/handle.ts',
         from: '    const outcome = await deps.traceCommit(',
-        to: `    void deps.store.commit(commitRequest(deps, context, partition, plan)).catch(() => {});
+        to: `    setTimeout(() => {
+      deps.store.commit(commitRequest(deps, context, partition, plan)).catch(() => {});
+    }, 100);
     if (partition >= 0) return { kind: 'done', body: plan.body, position: '0.1.1', replayed: false, durability: context.durability };
     const outcome = await deps.traceCommit(`,
       },

@@ -1,4 +1,5 @@
 import { checkLanes } from './check/lanes.ts';
+import { checkLimits } from './check/limits.ts';
 import { checkPromises } from './check/promises.ts';
 import { checkLedger, checkLog, checkReadModels } from './check/records.ts';
 import { checkRuns } from './check/runs.ts';
@@ -10,6 +11,7 @@ export function check(history: History): Violation[] {
     ...checkPromises(history),
     ...checkRuns(history),
     ...checkLanes(history),
+    ...checkLimits(history),
     ...checkLedger(history),
     ...checkLog(history),
     ...checkReadModels(history),

@@ -291,6 +291,17 @@ describe('the checker counts', () => {
     expect(counted(historyOf(good, { effects }))).toEqual({ illegal: 1 });
   });
 
+  it('more runs of a concurrency key at once than its limit', () => {
+    const limited = { concurrencyKey: 'c', concurrencyLimit: 1 };
+    const asked = [enqueued(A, 1, limited), enqueued(B, 2, limited)];
+    const steps = [...asked, started(A), started(B), completed(A), completed(B)];
+    expect(counted(historyOf(steps))).toEqual({ overLimit: 1 });
+    const [a, b] = leftByHandlers([started(A), started(B)]).effects;
+    if (!a || !b) throw new Error('each start is a run');
+    const effects: Effect[] = [a, { ...a, what: 'end' }, b, { ...b, what: 'end' }];
+    expect(counted(historyOf(steps, { effects }))).toEqual({});
+  });
+
   it('a run before its time', () => {
     const steps = [
       enqueued(A, 1, { runAt: new Date(NOON + 60_000).toISOString() }),

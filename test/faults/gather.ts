@@ -11,6 +11,7 @@ import type { Database } from '../../src/projections/database.ts';
 import { type AnyProjection, type AnyRow, groupOf } from '../../src/projections/projection.ts';
 import type { Effect, History } from './history.ts';
 import { PARTITIONS, PREFIX } from './installation.ts';
+import { SAID } from './job.ts';
 import type { Servers } from './servers.ts';
 
 const PAGE = 5_000;
@@ -58,7 +59,8 @@ export function openEyes(servers: Servers): Eyes {
     if (name.startsWith('work:')) return redis.xlen(key);
     if (name.startsWith('blocked:')) return redis.hlen(key);
     if (name.startsWith('parked:')) return redis.llen(key);
-    if (name === 'timers') return redis.zcard(key);
+    if (name === 'timers' || /^slots:[^:]+$/.test(name)) return redis.zcard(key);
+    if (/^slots:[^:]+:waiting$/.test(name)) return redis.zcard(key);
     if (name === 'timers:work') return redis.hlen(key);
     return 0;
   }
@@ -180,11 +182,10 @@ async function rowsOf(db: Kysely<Database>, { table, columns }: AnyProjection): 
 
 async function readEffects(redis: Redis): Promise<Effect[]> {
   const effects: Effect[] = [];
-  const whats = ['begin', 'end', 'threw', 'aborted'] as const;
   for (let after = '-'; ; ) {
     const page = await redis.xrange('effects', after, '+', 'COUNT', PAGE);
     for (const [id, [, what, , job = '', , attempt, , run = '', , by = '']] of page) {
-      const known = whats.find((each) => each === what);
+      const known = SAID.find((each) => each === what);
       if (known)
         effects.push({ what: known, job, attempt: Number(attempt), run, by, at: Number(id.split('-')[0]) });
     }

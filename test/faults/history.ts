@@ -47,6 +47,7 @@ export const COUNTS = {
   outOfOrder: 'an ordering key whose later job was started first',
   overlapping:
     'two accepted runs of an ordering key that overlap, or a job that overtook one that holds the key',
+  overLimit: 'more accepted runs of a concurrency key at once than its limit',
   stale: 'an accepted end that is not of the last accepted start',
   illegal: 'a history that no job can have',
   early: 'begun before it was due',

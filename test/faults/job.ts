@@ -1,11 +1,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Type } from 'typebox';
-import { defineJob, type JobDefinition, NoRetryError } from '../../src/consumers/define-job.ts';
+import { defineJob, type JobDefinition, NoRetryError, SnoozeError } from '../../src/consumers/define-job.ts';
 
-/** What one attempt does: takes its time, then ends well, throws, or throws for good. */
+/**
+ * What one attempt does: takes its time, then ends well, throws, or throws for good; once, `snooze` puts it off first;
+ * `die` kills the process that runs it, the first time.
+ */
 export const Step = Type.Object({
   ms: Type.Integer({ minimum: 0, maximum: 60_000 }),
-  how: Type.Enum(['ok', 'throw', 'final']),
+  how: Type.Enum(['ok', 'throw', 'final', 'snooze', 'die']),
   /** It heeds no signal: it runs on although its lease is gone, and offers its result. */
   deaf: Type.Optional(Type.Boolean()),
 });
@@ -18,8 +21,10 @@ export const Payload = Type.Object({
 /** Which run's result it is, and by which process. */
 export const Result = Type.Object({ run: Type.String(), by: Type.String() });
 
+export const SAID = ['begin', 'end', 'threw', 'snoozed', 'aborted'] as const;
+
 export type Said = {
-  readonly what: 'begin' | 'end' | 'threw' | 'aborted';
+  readonly what: (typeof SAID)[number];
   readonly job: string;
   readonly attempt: number;
   /** Another for each time that a handler is called. */
@@ -35,6 +40,9 @@ export function faultsJob(deps: {
   readonly by: string;
   readonly newRun: () => string;
   readonly say: (said: Said) => Promise<void>;
+  /** 1 for the first time that it is asked of a job. */
+  readonly countOf: (job: string) => Promise<number>;
+  readonly die: () => void;
 }): JobDefinition {
   return defineJob({
     type: FAULTS_JOB,
@@ -59,7 +67,13 @@ export function faultsJob(deps: {
         await say('aborted');
         throw error;
       }
-      await say(step.how === 'ok' ? 'end' : 'threw');
+      const isFirst = (step.how === 'snooze' || step.how === 'die') && (await deps.countOf(job.id)) === 1;
+      if (step.how === 'die' && isFirst) deps.die();
+      if (step.how === 'snooze' && isFirst) {
+        await say('snoozed');
+        return new SnoozeError({ delayMs: 300 });
+      }
+      await say(step.how === 'throw' || step.how === 'final' ? 'threw' : 'end');
       if (step.how === 'throw') throw new Error(`attempt ${job.attempt} fails as planned`);
       if (step.how === 'final') throw new NoRetryError('fails for good, as planned');
       return { run, by: deps.by };

@@ -18,6 +18,8 @@ export type Wish = {
   readonly queue: 'default' | 'exports';
   readonly priority?: 'high' | 'low';
   readonly orderingKey?: string;
+  /** Of these at most `AT_ONCE` run side by side. */
+  readonly concurrencyKey?: string;
   /** Milliseconds from the request on. */
   readonly delayMs?: number;
   readonly durability: Durability;
@@ -61,6 +63,7 @@ export type Load = {
 };
 
 const KEYS = 24;
+const AT_ONCE = 2;
 const BATCH_EVERY = 25;
 const BATCH = 20;
 const MOST_UNDER_WAY = 60;
@@ -77,6 +80,7 @@ export function wishOf(seed: number, n: number, knowsKeys: boolean): Wish {
     queue: random.chance(0.8) ? 'default' : 'exports',
     ...(keyed ? { orderingKey: `key-${random.between(1, KEYS)}` } : {}),
     ...(!keyed && random.chance(0.3) ? { priority: random.pick(['high', 'low'] as const) } : {}),
+    ...(random.chance(0.06) ? { concurrencyKey: `group-${random.between(1, 3)}` } : {}),
     ...(random.chance(0.2) ? { delayMs: random.between(50, 4_000) } : {}),
     durability: random.chance(0.15) ? 'ledger' : random.chance(0.02) ? 'replicated' : 'memory',
     ...(random.chance(0.08) ? { cancelAfterMs: random.between(0, 800) } : {}),
@@ -87,7 +91,9 @@ export function wishOf(seed: number, n: number, knowsKeys: boolean): Wish {
 function stepsOf(random: Random): Wish['steps'] {
   const failures = random.chance(0.2) ? random.between(1, 3) : 0;
   // A dead letter is retried by hand: then it ends well.
-  const ends = random.chance(0.03) ? (['final', 'ok'] as const) : (['ok'] as const);
+  const odd = random.next();
+  const ends: readonly Static<typeof Step>['how'][] =
+    odd < 0.03 ? ['final', 'ok'] : odd < 0.06 ? ['snooze'] : odd < 0.062 ? ['die'] : ['ok'];
   return [...Array.from({ length: failures }, () => 'throw' as const), ...ends].map((how) => {
     const ms = random.chance(0.4)
       ? 0
@@ -292,13 +298,14 @@ export async function startLoad(options: {
   };
 }
 
-function bodyOf({ n, steps, queue, priority, orderingKey, delayMs }: Wish) {
+function bodyOf({ n, steps, queue, priority, orderingKey, concurrencyKey, delayMs }: Wish) {
   return {
     type: FAULTS_JOB,
     payload: { n, steps },
     queue,
     ...(priority ? { priority } : {}),
     ...(orderingKey ? { orderingKey } : {}),
+    ...(concurrencyKey ? { concurrencyKey, concurrencyLimit: AT_ONCE } : {}),
     ...(delayMs === undefined ? {} : { runAt: new Date(Date.now() + delayMs).toISOString() }),
   };
 }

@@ -20,7 +20,8 @@ handlers did. Exits with 1 if anything was counted that must be 0. Same seed: sa
   --rate N          jobs wanted a second (40)
   --faults A,B      only these kinds
   --fsync MODE      always or everysec; otherwise every fifth seed is everysec, and ends with a loss of power
-  --prove           breaks a copy of the code in several ways instead, and shows that each is caught; --only NAME: one
+  --prove           breaks a copy of the code in several ways instead, and shows that each is caught
+  --only A,B        with --prove: only these
   --json            a line of JSON for each round, and nothing else
   --help            show this
 
@@ -57,7 +58,7 @@ async function main(): Promise<number> {
     console.log(HELP);
     return 0;
   }
-  if (values.prove) return (await prove(values.only, console.log)) ? 0 : 1;
+  if (values.prove) return (await prove(values.only?.split(','), console.log)) ? 0 : 1;
   const { fsync } = values;
   if (fsync !== undefined && fsync !== 'always' && fsync !== 'everysec') return wrong(`--fsync ${fsync}`);
   const only = values.faults?.split(',').map((name) => name.trim());

@@ -78,6 +78,8 @@ async function addJob(effectsUrl: string | undefined): Promise<void> {
   const job = faultsJob({
     by: process.env.FAULTS_BY,
     newRun: () => randomBytes(6).toString('hex'),
+    countOf: (job) => effects.incr(`count:${job}`),
+    die: () => process.kill(process.pid, 'SIGKILL'),
     async say({ what, job: id, attempt, run, by }) {
       await effects.xadd('effects', '*', 'w', what, 'j', id, 'a', attempt, 'r', run, 'b', by);
     },

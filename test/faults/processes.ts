@@ -2,8 +2,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { spawnTethered } from '../../deploy/local/lifeline.mjs';
-import { freePort } from '../../deploy/local/servers.mjs';
 import type { ProcessName } from './plan.ts';
+import { lastingPort } from './ports.ts';
 
 const ROOT = join(import.meta.dirname, '..', '..');
 const AGAIN_MS = 300;
@@ -37,7 +37,7 @@ export async function supervise(
   environment: Record<string, string>,
   dir: string,
 ): Promise<Supervised> {
-  const [port, managementPort] = [await freePort(), await freePort()];
+  const [port, managementPort] = [await lastingPort(), await lastingPort()];
   const logFile = join(dir, `${name}.log`);
   const clockFile = join(dir, `${name}.clock`);
   writeFileSync(logFile, '');

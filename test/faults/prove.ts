@@ -9,11 +9,14 @@ const STORM_SECONDS = 25;
 
 /**
  * Breaks a copy of the code in each way, runs the suite on it, and says what was counted.
- * @param name one of them; absent: all
+ * @param names of some of them; absent: all
  * @returns whether each was caught
  */
-export async function prove(name: string | undefined, say: (line: string) => void): Promise<boolean> {
-  const chosen = BREAKAGES.filter((each) => name === undefined || each.name === name);
+export async function prove(
+  names: readonly string[] | undefined,
+  say: (line: string) => void,
+): Promise<boolean> {
+  const chosen = BREAKAGES.filter((each) => names === undefined || names.includes(each.name));
   let caught = 0;
   for (const breakage of chosen) {
     const counts = await countsOf(breakage);
@@ -41,6 +44,7 @@ async function countsOf(breakage: Breakage): Promise<Record<string, number>> {
     const args = ['--json', '--fsync', 'always', '--minutes', '0.01'];
     const own = ['--seed', String(breakage.seed), '--storm', String(STORM_SECONDS)];
     const said = await run(copy, [...args, ...own, '--faults', breakage.faults.join(',')]);
+    if (said === '') throw new Error(`the suite did not run on the code with ${breakage.name}`);
     const result: { counts: Record<string, number> } = JSON.parse(said);
     return result.counts;
   } finally {

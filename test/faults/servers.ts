@@ -2,6 +2,7 @@ import { mkdtemp, readdir, rm, stat, truncate } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { removePostgres, startPostgres, startRedis } from '../../deploy/local/servers.mjs';
+import { lastingPort } from './ports.ts';
 
 export type Fsync = 'always' | 'everysec';
 
@@ -39,9 +40,7 @@ export async function startServers(fsync: Fsync): Promise<Servers> {
   };
   try {
     const home = join(dir, 'redis');
-    const redis = await server((port) =>
-      startRedis({ dir: home, appendfsync: fsync, ...(port === undefined ? {} : { port }) }),
-    );
+    const redis = await server((port) => startRedis({ dir: home, appendfsync: fsync, port }));
     undo.push(redis.close);
     const aof = async () => {
       const folder = join(home, 'appendonlydir');
@@ -57,9 +56,7 @@ export async function startServers(fsync: Fsync): Promise<Servers> {
     undo.push(() => removePostgres(data));
     // A killed process loses nothing that it gave the system to write: fsync is for a machine that fails.
     const extra = ['fsync=off', 'full_page_writes=off'];
-    const postgres = await server((port) =>
-      startPostgres({ dir: data, extra, ...(port === undefined ? {} : { port }) }),
-    );
+    const postgres = await server((port) => startPostgres({ dir: data, extra, port }));
     undo.push(postgres.close);
 
     const effects = await startRedis({ dir: join(dir, 'effects'), appendonly: 'no' });
@@ -85,10 +82,11 @@ export async function startServers(fsync: Fsync): Promise<Servers> {
 }
 
 async function server(
-  begin: (port?: number) => Promise<Running & { pid: number; stop(): Promise<void>; kill(): Promise<void> }>,
+  begin: (port: number) => Promise<Running & { pid: number; stop(): Promise<void>; kill(): Promise<void> }>,
 ): Promise<{ server: Server; close: () => Promise<void> }> {
-  let current = await begin();
-  const { url, port } = current;
+  const port = await lastingPort();
+  let current = await begin(port);
+  const { url } = current;
   return {
     server: {
       url,

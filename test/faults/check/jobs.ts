@@ -19,6 +19,8 @@ type Data = {
   readonly recovered?: boolean;
   readonly queue?: string;
   readonly orderingKey?: string;
+  readonly concurrencyKey?: string;
+  readonly concurrencyLimit?: number;
   readonly runAt?: string;
   readonly retryAt?: string;
   readonly until?: string;
