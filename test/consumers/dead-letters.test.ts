@@ -2,9 +2,10 @@ import { createHash } from 'node:crypto';
 import { Type } from 'typebox';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { CommandContext } from '../../src/commands/handle.ts';
-import { enqueueJob, type JobCommandDeps, retryJob } from '../../src/commands/jobs/requests.ts';
+import { cancelJob, enqueueJob, type JobCommandDeps, retryJob } from '../../src/commands/jobs/requests.ts';
 import { settlingJobs } from '../../src/consumers/dead-letters.ts';
 import { defineJob, NoRetryError } from '../../src/consumers/define-job.ts';
+import { publishHint } from '../../src/consumers/hints.ts';
 import { createLedger } from '../../src/consumers/ledger.ts';
 import { startProjectors } from '../../src/consumers/projectors.ts';
 import { startWorkers } from '../../src/consumers/workers.ts';
@@ -44,7 +45,10 @@ async function setting() {
     hmac: (purpose, text) => createHash('sha256').update(`${purpose}\n${text}`).digest('hex'),
     idempotencyRetentionMs: 60_000,
     awaitDurability: async () => true,
-    hint: { timer: () => {}, cancel: () => {} },
+    hint: {
+      timer: () => {},
+      cancel: (jobId) => publishHint(store.writer.redis, world.prefix, 'cancels', jobId),
+    },
   };
   const context: CommandContext = {
     actor: 'acc-op',
@@ -198,6 +202,27 @@ describe('redriving dead letters', () => {
     await worker();
     expect(await ended(operation)).toEqual({ done: 30, failed: 0, total: 30 });
     for (const id of ids) expect((await typesOf(id)).filter((type) => type === 'JobRetried')).toHaveLength(1);
+  });
+
+  it('ends when it is cancelled: what it has not come to stays dead', async () => {
+    const { enqueue, worker, dead, heal, settle, commands, store } = await setting();
+    await worker();
+    const ids = await Promise.all(names(20).map((name) => enqueue(name)));
+    await dead(ids);
+    heal();
+    const operation = await settle('redrive', { rate: 5 });
+    const phases = async () => Promise.all(ids.map(async (id) => (await jobState(store, id)).phase));
+    await until(async () => expect(await phases()).toContain('succeeded'));
+    await cancelJob(
+      commands,
+      { actor: 'acc-op', correlation: 'c', durability: 'memory' },
+      { jobId: operation },
+    );
+    await until(async () => expect((await jobState(store, operation)).phase).toBe('cancelled'), 15_000);
+    const left = (await phases()).filter((phase) => phase === 'failed').length;
+    expect(left).toBeGreaterThan(0);
+    await new Promise((resolve) => setTimeout(resolve, 500)); // another would have been done by then
+    expect((await phases()).filter((phase) => phase === 'failed')).toHaveLength(left);
   });
 
   it('goes no faster than it may', async () => {

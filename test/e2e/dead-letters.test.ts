@@ -125,3 +125,59 @@ describe('docs/runbooks/dead-letters.md', () => {
     );
   }, 180_000);
 });
+
+describe('redriving many dead letters', () => {
+  it('is done once for each, though the worker that does it is killed in the middle', async () => {
+    const hook = await receiver();
+    const { world, installation } = await sharedSetting({
+      HTTP_REQUEST_ALLOW: hook.origin,
+      HTTP_REQUEST_ALLOW_PRIVATE: '127.0.0.1/32',
+    });
+    // Its successor of the same name need not wait for its leases to run out.
+    const startWorkers = () => installation.start('workers', { INSTANCE_ID: 'one' });
+    const [workers] = await Promise.all([
+      startWorkers(),
+      installation.start('api'),
+      installation.start('projectors'),
+    ]);
+    const client = installation.client();
+    const { token } = await installation.operator();
+    const jobs = Array.from({ length: 40 }, (_, n) => ({
+      type: 'http.request',
+      maxAttempts: 1,
+      payload: { url: hook.url, body: { name: `job ${n}` } },
+    }));
+    await client.send('POST', '/v1/jobs/batch', { token, body: { jobs } });
+    const letters = async (status: string) =>
+      (await client.send('GET', `/v1/ops/dead-letters?limit=200&status=${status}`, { token })).body
+        .items as object[];
+    await waitUntil(async () => (await letters('dead')).length === 40, '40 dead letters', 60_000);
+    hook.comeBack();
+    const body = { filter: { all: true }, reason: 'the receiver is back', rate: 10 };
+    const asked = await client.send('POST', '/v1/ops/dead-letters/redrive', { token, body });
+    expect(asked.status).toBe(202);
+    await waitUntil(async () => (await letters('redriven')).length >= 5, 'some to be redriven', 30_000);
+    await workers.kill();
+    expect((await letters('dead')).length).toBeGreaterThan(0);
+    await startWorkers();
+
+    const read = async () =>
+      (await client.send('GET', String(asked.headers.get('location')), { token })).body;
+    await waitUntil(async () => (await read()).status === 'succeeded', 'the redrive to end', 60_000);
+    expect((await read()).result).toEqual({ done: 40, failed: 0, total: 40 });
+    const retried = async () =>
+      (
+        await world.db.selectFrom('ledger').select('stream_id').where('type', '=', 'JobRetried').execute()
+      ).map(({ stream_id }) => stream_id);
+    await waitUntil(async () => (await retried()).length >= 40, 'the ledger', 30_000);
+    expect([(await retried()).length, new Set(await retried()).size]).toEqual([40, 40]);
+    // A recovery: so this ran in a process of its own.
+    const recoveries = await world.db
+      .selectFrom('ledger')
+      .select('data')
+      .where('stream_id', '=', String(asked.body.id))
+      .where('type', '=', 'JobStarted')
+      .execute();
+    expect(recoveries.map(({ data }) => JSON.parse(data).alone)).toContain(true);
+  }, 180_000);
+});
