@@ -62,7 +62,7 @@ describe('A worker that is stopped (SIGSTOP) for longer than its leases last', (
     const jobId = await enqueue(store, { partition, payload: { ms: 6_000 } });
     await until(async () => expect(await runs(world, store, jobId)).toEqual(['begin 1 one']));
     one.kill('SIGSTOP');
-    await until(async () => expect(await runs(world, store, jobId)).toContain('begin 1 two'), 15_000);
+    await until(async () => expect(await runs(world, store, jobId)).toContain('begin 1 two alone'), 15_000);
     const waiting = await Promise.all(
       Array.from({ length: 20 }, () => enqueue(store, { partition, payload: { ms: 300 } })),
     );
