@@ -80,6 +80,8 @@ export type StreamChange = {
   readonly version: number;
   /** When it was decided, RFC 3339. */
   readonly at: string;
+  /** When the first of its events happened, if that was before. */
+  readonly begunAt?: string;
   readonly events: readonly DomainEvent[];
   readonly state: { readonly value: unknown; readonly fold: number; readonly text: () => string };
 };
@@ -214,7 +216,7 @@ export function encodeChange(
       data: JSON.stringify(event.data),
       meta: JSON.stringify({
         schema: codec.check(event.type, event.data),
-        ...foldMeta(context, change.at),
+        ...foldMeta(context, index === 0 ? (change.begunAt ?? change.at) : change.at),
         actor: context.actor,
         ...(context.causation ? { causation: context.causation } : {}),
         ...(context.reaction ? { reaction: context.reaction } : {}),

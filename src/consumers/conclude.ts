@@ -46,11 +46,11 @@ export async function conclude(
   definition: JobDefinition,
   run: JobRun,
   performed: Exclude<Performed, { kind: 'gone' }>,
-  around: { readonly signal: AbortSignal; readonly toEnd: boolean; readonly logger: Logger },
+  around: { readonly signal: AbortSignal; readonly toEnd: boolean; readonly logger: () => Logger },
 ): Promise<JobOutcome> {
-  const { signal, toEnd, logger } = around;
+  const { signal, toEnd } = around;
   const recorded = async (work: () => Promise<JobRecorded>) =>
-    outcomeOf(await persistently(logger, signal, work));
+    outcomeOf(await persistently(around.logger, signal, work));
   switch (performed.kind) {
     case 'returned':
       return recorded(() => recordCompletion(deps, run, performed.value));
@@ -62,10 +62,10 @@ export async function conclude(
       return outcome;
     }
     case 'failed':
-      return fail(deps, definition, run, performed, { recorded, logger });
+      return fail(deps, definition, run, performed, { recorded, logger: around.logger });
     case 'aborted':
       if (toEnd) return recorded(() => recordCancellation(deps, run));
-      logger.warn('stopped before its end; the next owner runs it again');
+      around.logger().warn('stopped before its end; the next owner runs it again');
       return recorded(() => recordInterruption(deps, run, deps.worker));
     case 'not_begun':
       return recorded(() => recordInterruption(deps, run, deps.worker));
@@ -79,7 +79,7 @@ async function fail(
   failed: Extract<Performed, { kind: 'failed' }>,
   around: {
     readonly recorded: (work: () => Promise<JobRecorded>) => Promise<JobOutcome>;
-    readonly logger: Logger;
+    readonly logger: () => Logger;
   },
 ): Promise<JobOutcome> {
   const { error, final, ignoredAbort } = failed;
@@ -89,8 +89,8 @@ async function fail(
   const outcome = await around.recorded(() => recordFailure(deps, run, failure));
   if (outcome === 'retried') deps.onTimer(partitionOf(run.taken.jobId), retryAt.getTime());
   const fields = { error, ignoredAbort };
-  if (outcome === 'retried') around.logger.warn({ ...fields, retryAt }, 'attempt failed');
-  else if (outcome === 'failed') around.logger.warn(fields, 'dead-lettered');
+  if (outcome === 'retried') around.logger().warn({ ...fields, retryAt }, 'attempt failed');
+  else if (outcome === 'failed') around.logger().warn(fields, 'dead-lettered');
   return outcome;
 }
 

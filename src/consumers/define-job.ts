@@ -90,14 +90,16 @@ export function defineJob<P extends TSchema, R extends TSchema>(
   const { run, ...definition } = job;
   const payload = Compile(job.payload);
   const result = Compile(job.result);
+  const isGiven = (context: JobContext<unknown>): context is JobContext<Static<P>> =>
+    payload.Check(context.job.payload);
   return {
     ...definition,
     async perform(context) {
-      const given = context.job.payload;
-      if (!payload.Check(given)) {
-        throw new NoRetryError(`the payload is not a ${job.type}'s: ${describe(payload.Errors(given))}`);
+      if (!isGiven(context)) {
+        const errors = payload.Errors(context.job.payload);
+        throw new NoRetryError(`the payload is not a ${job.type}'s: ${describe(errors)}`);
       }
-      return run({ ...context, job: { ...context.job, payload: given } });
+      return run(context);
     },
     resultError: (value) => (result.Check(value) ? undefined : describe(result.Errors(value))),
   };

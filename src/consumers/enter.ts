@@ -2,8 +2,8 @@ import { type JobDeps, type JobRun, putBack } from '../commands/jobs/runs.ts';
 import { partitionOf } from '../domain/ids.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Concurrency, HeldSlot } from './concurrency.ts';
-import type { JobToRun } from './job-runner.ts';
 import { persistently } from './persistently.ts';
+import type { JobToRun } from './take.ts';
 
 /**
  * How long a job sleeps that waits for a slot, for each that waits before it. Who is granted one is woken: this is for
@@ -29,12 +29,20 @@ export async function enter(
   if (slots === undefined) return undefined;
   const limit = { name: slots, most: concurrencyLimit };
   const { signal, logger } = around;
-  const taken = await persistently(logger, signal, () => deps.concurrency.take(limit, job.jobId));
+  const taken = await persistently(
+    () => logger,
+    signal,
+    () => deps.concurrency.take(limit, job.jobId),
+  );
   if (!taken || 'release' in taken) return taken ?? 'left';
 
   const sleep = Math.min(LOOK_EVERY_MS * (taken.ahead + 1), LOOK_AT_LEAST_EVERY_MS);
   const wakeAt = new Date(deps.now().getTime() + sleep);
-  const back = await persistently(logger, signal, () => putBack(deps, job, wakeAt));
+  const back = await persistently(
+    () => logger,
+    signal,
+    () => putBack(deps, job, wakeAt),
+  );
   if (back !== 'put_back') return 'left';
   deps.onTimer(partitionOf(job.jobId), wakeAt.getTime());
   // Only now: who is granted a slot has a timer by which it is woken.

@@ -18,16 +18,24 @@ export function jobGiven({ spec, taken, attempt }: JobRun): JobGiven {
   };
 }
 
-/** Calls a handler. Whatever it comes to is an ending. */
+/** Calls a handler. Whatever it comes to is an ending. Signal and logger are taken when it asks for them. */
 export function callHandler(
   definition: JobDefinition,
   job: JobGiven,
   around: Pick<JobContext<unknown>, 'signal' | 'progress' | 'logger'>,
 ): Promise<Ending> {
-  const { signal, progress, logger } = around;
-  return definition
-    .perform({ job, signal, progress, logger, idempotencyKey: job.id })
-    .then((value) => endingOf(definition, value), endingOfThrown);
+  const context: JobContext<unknown> = {
+    job,
+    get signal() {
+      return around.signal;
+    },
+    get logger() {
+      return around.logger;
+    },
+    progress: around.progress,
+    idempotencyKey: job.id,
+  };
+  return definition.perform(context).then((value) => endingOf(definition, value), endingOfThrown);
 }
 
 /** Runs a handler in this process. One that was given up can't be ended here: it is counted while it lingers. */
@@ -37,7 +45,7 @@ export function handleInProcess(
   around: Pick<JobContext<unknown>, 'signal' | 'progress' | 'logger'> & {
     readonly metrics: Pick<Metrics, 'jobHandlersLingering'>;
   },
-): Handling {
+): Omit<Handling, 'ended'> & { readonly ended: Promise<Ending> } {
   const ended = callHandler(definition, job, around);
   return {
     ended,

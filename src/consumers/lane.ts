@@ -1,16 +1,20 @@
 import type { Logger } from '../telemetry/logging.ts';
 import { backoffMs, pause, untilAborted } from './backoff.ts';
 import type { JobOutcome } from './conclude.ts';
-import type { Drain, JobToRun } from './job-runner.ts';
 import type { Lease } from './leases.ts';
 import type { Ended, Running } from './ownership.ts';
 import type { LimitedSlots } from './queue-limit.ts';
-import type { StreamIds, Taken, WorkStreams } from './take.ts';
+import type { Drain, GiveBack } from './run-recorded.ts';
+import type { Slots } from './slots.ts';
+import type { JobToRun, StreamIds, Taken, WorkStreams } from './take.ts';
 import type { Waker } from './waker.ts';
 
 /** Taken at once and kept for the next free slots: little, as it can't be overtaken by what is more urgent. */
 const PREFETCH = 4;
-/** Every so many takes begin with the lowest priority, so that it is never starved. */
+/** More where it is gone within moments, so that a take costs little for each job: still a few moments' work. */
+const MOST_PREFETCHED = 64;
+const MOMENT_MS = 50;
+/** One take in so many, by the jobs that it brings, begins with the lowest priority, so that it is never starved. */
 const LOWEST_FIRST_EVERY = 8;
 /** When a lane is to be handed over, how long it waits without taking work for what still runs. */
 const HAND_OVER_PAUSE_MS = 2_000;
@@ -27,8 +31,10 @@ export type LaneDeps = {
   readonly lease: Lease;
   readonly streams: WorkStreams;
   readonly waker: Waker;
-  /** Waits for a slot for the job, of the process and of the queue's limit if it has one. */
+  /** Of handlers at once: waits for a slot for the job, of the process and of the queue's limit if it has one. */
   readonly slots: Pick<LimitedSlots, 'acquire'>;
+  /** Of jobs at once that are given out and not recorded: more, as a handler's slot is free while its end is recorded. */
+  readonly unrecorded: Slots;
   /** While Redis is too full for starts, none is made. */
   readonly refusesStarts: () => boolean;
   /** While the queue is paused, none is made either; what runs goes on. */
@@ -38,8 +44,8 @@ export type LaneDeps = {
   /** Whether this process can run such a job; what it can't is left pending, and to `leave` until the lane ends. */
   readonly knows: (type: string) => boolean;
   readonly leave: (job: JobToRun, until: AbortSignal) => void;
-  /** Never rejects. @param giveSlotBack for a run that needs its slot no more; at its end it is given back all the same */
-  readonly run: (job: JobToRun, drain: Drain, giveSlotBack: () => void) => Promise<JobOutcome>;
+  /** Never rejects. @param giveBack for a run that needs its slot no more; at its end it is given back all the same */
+  readonly run: (job: JobToRun, drain: Drain, giveBack: GiveBack) => Promise<JobOutcome>;
   /** How long the lane may take to end when the process stops. */
   readonly drainMs: number;
   /** Called when the connection that takes work was lost: a reply may have been, too. */
@@ -73,11 +79,15 @@ export function startLane(deps: LaneDeps): Running {
   const running = new Set<Promise<void>>();
   let buffer: JobToRun[] = [];
   let pendingAfter: StreamIds | undefined = new Map();
-  let takes = 0;
+  let sinceLowest = 0;
+  let prefetch = PREFETCH;
+  let takenAt = Number.NEGATIVE_INFINITY;
   let resume = Promise.withResolvers<void>();
   let paused = false;
   let handingOver = false;
 
+  // Once the lease is lost nothing more is recorded.
+  lease.lost.addEventListener('abort', () => drain.over.abort(), { once: true });
   const unlisten = deps.onReconnect(() => {
     pendingAfter = new Map();
   });
@@ -90,10 +100,11 @@ export function startLane(deps: LaneDeps): Running {
 
   async function fill(): Promise<void> {
     const after = pendingAfter;
-    const lowestFirst = ++takes % LOWEST_FIRST_EVERY === 0;
+    const lowestFirst = sinceLowest >= (LOWEST_FIRST_EVERY - 1) * PREFETCH;
+    const count = lowestFirst ? Math.max(PREFETCH, Math.ceil(sinceLowest / LOWEST_FIRST_EVERY)) : prefetch;
     const taken = await (after
       ? streams.takePending(PREFETCH * 8, after)
-      : streams.takeNew(PREFETCH, lowestFirst)
+      : streams.takeNew(count, lowestFirst)
     ).catch((error: unknown) => {
       pendingAfter = new Map();
       throw error;
@@ -111,6 +122,12 @@ export function startLane(deps: LaneDeps): Running {
       if (pendingAfter === after) pendingAfter = done ? undefined : taken.ids;
       return;
     }
+    sinceLowest = lowestFirst ? 0 : sinceLowest + taken.jobs.length;
+    const now = performance.now();
+    const isBusy = taken.jobs.length >= count && now - takenAt < MOMENT_MS;
+    if (!isBusy) prefetch = Math.max(prefetch >> 1, PREFETCH);
+    else if (!lowestFirst) prefetch = Math.min(prefetch * 2, MOST_PREFETCHED);
+    takenAt = now;
     if (!isNews) await untilAborted(deps.waker.wait(taken.ids), ending);
   }
 
@@ -129,10 +146,17 @@ export function startLane(deps: LaneDeps): Running {
     return taken.jobs.length > 0 || taken.malformed.length > 0 || taken.parked > 0;
   }
 
-  function begin(job: JobToRun, release: () => void): void {
+  function begin(job: JobToRun, release: () => void, recorded: () => void): void {
     const key = `${job.priority} ${job.entryId}`;
-    const run = deps.run(job, told, release).then(async (outcome) => {
-      release();
+    const giveBack: GiveBack = {
+      slot: release,
+      all() {
+        release();
+        recorded();
+      },
+    };
+    const run = deps.run(job, told, giveBack).then(async (outcome) => {
+      giveBack.all();
       running.delete(run);
       // What was left while the lane goes on is pending still: it comes again with the next look there.
       held.delete(key);
@@ -164,9 +188,11 @@ export function startLane(deps: LaneDeps): Running {
         failures = 0;
         if (!job) continue;
         const release = await slots.acquire(ending, job.jobId);
-        if (release && !paused && !deps.paused() && lease.secure()) begin(job, release);
+        const recorded = release && (await deps.unrecorded.acquire(ending));
+        if (recorded && !paused && !deps.paused() && lease.secure()) begin(job, release, recorded);
         else {
           release?.();
+          recorded?.();
           buffer.unshift(job);
         }
       } catch (err) {

@@ -9,7 +9,7 @@ const RETRY = { baseMs: 50, capMs: 2_000 };
  * thrown.
  */
 export async function persistently<T>(
-  logger: Logger,
+  logger: Pick<Logger, 'warn'> | (() => Pick<Logger, 'warn'>),
   signal: AbortSignal,
   work: () => Promise<T>,
 ): Promise<T | undefined> {
@@ -20,7 +20,11 @@ export async function persistently<T>(
       const away = error instanceof StoreUnavailableError || error instanceof OutcomeUnknownError;
       if (!away) throw error;
       if (signal.aborted) return undefined;
-      if (failures === 1) logger.warn({ err: error }, 'the store is away; trying again');
+      if (failures === 1)
+        (typeof logger === 'function' ? logger() : logger).warn(
+          { err: error },
+          'the store is away; trying again',
+        );
       await pause(backoffMs(failures, RETRY, 0.5 + Math.random() / 2), signal);
       if (signal.aborted) return undefined;
     }

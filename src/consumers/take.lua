@@ -3,14 +3,15 @@
 -- KEYS[1]   lease:<group>
 -- KEYS[2]   blocked:<queue>: lane → '<job id> <due>' of the entry by which the job holds it
 -- KEYS[3]   parked:<queue>: a lane's own list has the lane behind it, and lies in the same slot
--- KEYS[4…]  work streams, in the order in which they are to be emptied
+-- KEYS[4]   state: what the names of jobs' states begin with, which lie in the same slot
+-- KEYS[5…]  work streams, in the order in which they are to be emptied
 -- ARGV[1]   fencing token
 -- ARGV[2]   consumer: one fixed name per partition, so that a new owner finds what the old one had
 -- ARGV[3]   how many entries at most
 -- ARGV[4]   'new' | 'pending'
 -- ARGV[5…]  'pending' only: for each stream, the id after which to go on in the pending list
 -- Returns   0 the lease is not ours
---           {entries {stream, from 1; id; fields}, ids, number of entries parked}
+--           {entries {stream, from 1; id; fields; state of the job, or nil}, ids, number of entries parked}
 --           ids: 'new': the last id of each stream, as of this moment, when nothing was found, else empty
 --                'pending': for each stream the id to go on after; '' at the end of its pending list
 -- A pending entry without fields was removed by a commit: it is acked here and never given out.
@@ -20,7 +21,7 @@
 -- job holds its lane, or has ended and its entry is to be finished.
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 local consumer, count, pending = ARGV[2], tonumber(ARGV[3]), ARGV[4] == 'pending'
-local FIRST, PARK_AT_MOST = 4, 200
+local FIRST, PARK_AT_MOST = 5, 200
 local entries, ids, parked = {}, {}, 0
 
 -- Whether another job holds the lane of an entry; if none does, this one holds it from now on.
@@ -31,6 +32,11 @@ local function has_to_wait(fields)
   if holder and string.match(holder, '^%S+') ~= job then return true end
   redis.call('HSET', KEYS[2], lane, job .. ' ' .. due)
   return false
+end
+
+local function give(stream, entry)
+  local job = entry[2][2]
+  entries[#entries + 1] = { stream, entry[1], entry[2], job and redis.call('GET', KEYS[4] .. job) }
 end
 
 local function park(key, id, fields)
@@ -57,7 +63,7 @@ for i = FIRST, #KEYS do
       for _, entry in ipairs(found) do
         ids[stream] = entry[1]
         if entry[2] then
-          entries[#entries + 1] = { stream, entry[1], entry[2] }
+          give(stream, entry)
         else
           redis.call('XACK', key, 'lane', entry[1])
         end
@@ -72,7 +78,7 @@ for i = FIRST, #KEYS do
         if has_to_wait(entry[2]) then
           park(key, entry[1], entry[2])
         else
-          entries[#entries + 1] = { stream, entry[1], entry[2] }
+          give(stream, entry)
         end
       end
       if #found < left then break end

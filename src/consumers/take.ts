@@ -1,8 +1,9 @@
 import type { Redis } from 'ioredis';
+import type { TakenJob } from '../commands/jobs/runs.ts';
 import { parseStreamId } from '../domain/ids.ts';
 import { runScript } from '../eventstore/connections.ts';
+import { inOneWrite } from '../eventstore/gather-writes.ts';
 import type { PartitionKeys } from '../eventstore/partitions.ts';
-import type { JobToRun } from './job-runner.ts';
 import type { Lease } from './leases.ts';
 import { readScript } from './scripts.ts';
 
@@ -10,6 +11,17 @@ export const takeScript = readScript(import.meta.url, './take.lua');
 
 /** Highest first. Names are stored in keys: for life. */
 export const PRIORITIES = ['high', 'normal', 'low'] as const;
+
+export type JobToRun = TakenJob & {
+  readonly type: string;
+  readonly traceparent?: string;
+  /** The job's state when it was taken, as Redis keeps it. */
+  readonly state?: string;
+  /** It was never given out before. */
+  readonly isFresh: boolean;
+  /** By `performance.now()`. */
+  readonly takenAt: number;
+};
 
 /** Ids of the work streams by key. */
 export type StreamIds = ReadonlyMap<string, string>;
@@ -36,16 +48,24 @@ export function workStreams(redis: Redis, keys: PartitionKeys, queue: string, le
 
   async function take(order: typeof streams, count: number, args: readonly string[]) {
     const reply = await runScript(
-      redis,
+      inOneWrite(redis),
       takeScript,
-      [keys.lease(lease.group), keys.blocked(queue), keys.parkedLists(queue), ...order.map(({ key }) => key)],
+      [
+        keys.lease(lease.group),
+        keys.blocked(queue),
+        keys.parkedLists(queue),
+        keys.states,
+        ...order.map(({ key }) => key),
+      ],
       [lease.token, `p${keys.partition}`, count, ...args],
     );
     if (!Array.isArray(reply)) return 'lease_lost';
     const [entries, ids, parked]: unknown[] = reply;
     const jobs: JobToRun[] = [];
     const malformed: string[] = [];
-    for (const [index, entryId, fields] of asArray(entries).map(asArray)) {
+    const takenAt = performance.now();
+    const isFresh = args[0] === 'new';
+    for (const [index, entryId, fields, state] of asArray(entries).map(asArray)) {
       const stream = order[Number(index) - 1];
       if (!stream) throw new Error('take.lua named a stream that it was not given');
       const job = parseWork(fields, {
@@ -53,6 +73,9 @@ export function workStreams(redis: Redis, keys: PartitionKeys, queue: string, le
         priority: stream.priority,
         entryId: String(entryId),
         lease: { group: lease.group, token: lease.token },
+        isFresh,
+        takenAt,
+        ...(typeof state === 'string' ? { state } : {}),
       });
       if (job) jobs.push(job);
       else malformed.push(`${stream.key} ${String(entryId)}`);

@@ -2,8 +2,8 @@ import { hasEnded, type JobDeps, openRun } from '../commands/jobs/runs.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Cancellations } from './cancellations.ts';
-import type { JobToRun } from './job-runner.ts';
 import { persistently } from './persistently.ts';
+import type { JobToRun } from './take.ts';
 
 /** Jobs that this process has taken and can't run: their work entries stay pending until an owner comes that can. */
 export type UnknownTypes = {

@@ -5,16 +5,17 @@ import { type Cancellations, createCancellations } from './cancellations.ts';
 import { type Concurrency, createConcurrency } from './concurrency.ts';
 import type { JobDefinition } from './define-job.ts';
 import type { SpawnChild } from './in-child.ts';
-import { type JobToRun, runJob } from './job-runner.ts';
+import { runJob } from './job-runner.ts';
 import { startLane } from './lane.ts';
 import type { Group } from './ownership.ts';
 import { limitedSlots } from './queue-limit.ts';
 import { type PausedQueues, watchQueues } from './queues.ts';
+import { createQuickTypes } from './quick-types.ts';
 import { type RoleDeps, type RunningRole, startRole } from './role.ts';
 import { schedulesGroup } from './schedules.ts';
 import { shareByPartition } from './shared.ts';
 import { createSlots } from './slots.ts';
-import { PRIORITIES, workStreams } from './take.ts';
+import { type JobToRun, PRIORITIES, workStreams } from './take.ts';
 import { timersGroup } from './timers.ts';
 import { createUnknownTypes } from './unknown-types.ts';
 import { openWaker, WAKE_BLOCK_MS } from './waker.ts';
@@ -37,6 +38,8 @@ export type WorkerDeps = RoleDeps &
      * has not ended is left to the next owner.
      */
     readonly drainMs: number;
+    /** A job that is over within so many ms has its start and its end in one commit, once its type is known for it. Default 10. */
+    readonly soonMs?: number | undefined;
     /** 0 ≤ n < 1: for the jitter of retries. */
     readonly random: () => number;
     /** Jobs at once of a queue, over all processes; without one there is no limit. */
@@ -44,6 +47,9 @@ export type WorkerDeps = RoleDeps &
     /** How long a slot of a limit lasts unless it is renewed. Default 30,000. */
     readonly slotMs?: number;
   };
+
+/** Jobs whose end is being recorded, in one process: they run again if it dies now, and share their commits. */
+const MOST_UNRECORDED = 200;
 
 /** Stored in leases: a name for life. */
 export function laneGroup(queue: string): string {
@@ -56,6 +62,7 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
   const definitions = new Map(deps.jobs.map((job) => [job.type, job]));
   const queues = [...new Set(deps.jobs.map(({ queue }) => queue))];
   const slots = createSlots(deps.concurrency);
+  const unrecorded = createSlots(deps.concurrency + MOST_UNRECORDED);
   const children = deps.spawn && { spawn: deps.spawn, slots: createSlots(deps.mostChildren ?? 1) };
   const limitOf = (queue: string) => {
     const most = deps.queueLimits?.get(queue);
@@ -93,6 +100,7 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
       ...deps,
       concurrency: limits,
       cancellations,
+      quickTypes: createQuickTypes(deps.soonMs),
       children,
       worker: member,
       onTimer: (partition: number, dueAt: number) => hints.publish('timers', `${partition} ${dueAt}`),
@@ -106,6 +114,7 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
           const lane = startLane({
             lease,
             slots: admission,
+            unrecorded,
             streams: workStreams(store.writer.redis, keysOf(lease.partition), queue, lease),
             waker: waker.value,
             refusesStarts: () => store.guard.refuses('start'),
@@ -113,11 +122,11 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
             untilResumed: (signal) => paused.untilResumed(queue, signal),
             knows: (type) => definitions.has(type),
             leave: unknownTypes.leave,
-            async run(job: JobToRun, drain, giveSlotBack) {
+            async run(job: JobToRun, drain, giveBack) {
               const definition = definitions.get(job.type);
               if (!definition) return 'left';
               return admission.during(job.jobId, lease, () =>
-                runJob(runner, definition, job, { lease, drain, giveSlotBack }),
+                runJob(runner, definition, job, { lease, drain, giveBack }),
               );
             },
             drainMs: deps.drainMs,

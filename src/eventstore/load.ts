@@ -23,11 +23,13 @@ export type LoadDeps = {
 /**
  * A stream's state: from Redis where that can be trusted, else folded from the ledger and the log's tail, which
  * proves absence, too. Throws `StoreUnavailableError` when neither can be had.
+ * @param text the state as a script has just read it; versions find out what has changed since
  */
 export async function loadStream<S, E>(
   deps: LoadDeps,
   streamId: StreamId,
   fold: Fold<S, E>,
+  text?: string,
 ): Promise<Loaded<S>> {
   const { connection, fence } = deps;
   const keys = deps.keys[partitionOf(streamId)];
@@ -36,7 +38,7 @@ export async function loadStream<S, E>(
   const trusted = fence.trusted(keys.partition);
   if (!trusted) throw new StoreFencedError(fence.reason() ?? 'Redis is being compared with the ledger');
 
-  const kept = parseState(await ask(() => gathered(connection.redis).get(keys.state(streamId))));
+  const kept = parseState(text ?? (await ask(() => connection.redis.get(keys.state(streamId)))));
   if (kept && kept.recovery === trusted.recovery && kept.fold === fold.fold) {
     const { version, lastSeq } = kept;
     // Written by this very fold version.
@@ -82,25 +84,6 @@ async function fromEvents<S, E>(
     lastSeq: events.at(-1)?.seq ?? 0,
     expected: { kind: 'loaded', version, scannedTo },
   };
-}
-
-const gathering = new WeakSet<object>();
-
-/**
- * Lets what is read in one turn of the event loop leave in one write to the socket: requests arrive in batches,
- * and a write for each one's session costs more than reading it.
- */
-function gathered(redis: Connection['redis']): Connection['redis'] {
-  const { stream } = redis;
-  if (stream && !gathering.has(stream)) {
-    gathering.add(stream);
-    stream.cork();
-    setImmediate(() => {
-      gathering.delete(stream);
-      stream.uncork();
-    });
-  }
-  return redis;
 }
 
 type Kept = { version: number; lastSeq: number; recovery: number; fold: number; json: string };

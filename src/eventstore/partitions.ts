@@ -19,6 +19,8 @@ export type PartitionKeys = {
   /** Sorted set: schedule id, scored by its next tick (ms). */
   readonly ticks: string;
   readonly state: (streamId: string) => string;
+  /** What the names of states begin with. */
+  readonly states: string;
   readonly claim: (key: string) => string;
   readonly lease: (group: string) => string;
   readonly work: (queue: string, priority: string) => string;
@@ -57,6 +59,7 @@ export function keysOf(prefix: string, partition: number, tag: string): Partitio
     timerWork: `${base}timers:work`,
     ticks: `${base}ticks`,
     state: (streamId) => `${base}state:${streamId}`,
+    states: `${base}state:`,
     claim: (key) => `${base}claim:${key}`,
     lease: (group) => `${base}lease:${group}`,
     work: (queue, priority) => `${base}work:${queue}:${priority}`,

@@ -112,7 +112,8 @@ export async function createEventStore(options: EventStoreOptions): Promise<Open
       writer,
       reader,
       commit,
-      load: (streamId, fold) => loadStream({ connection: reader, db, keys, fence }, streamId, fold),
+      load: (streamId, fold, kept) =>
+        loadStream({ connection: reader, db, keys, fence }, streamId, fold, kept),
       history: async (streamId, range) =>
         (await readHistory({ connection: reader, db, keys, fence }, streamId, range)).events,
       findClaim: (partition, key) => findClaim(reader, keys, partition, key),

@@ -170,6 +170,7 @@ describe('A lane', () => {
       },
       waker: { wait: () => new Promise((resolve) => setTimeout(resolve, 10)), close: () => {} },
       slots: createSlots(2),
+      unrecorded: createSlots(10),
       refusesStarts: () => false,
       paused: () => false,
       untilResumed: () => Promise.resolve(),

@@ -1,9 +1,8 @@
 import { expect, it } from 'vitest';
 import { cancelJob, retryJob } from '../../src/commands/jobs/requests.ts';
 import { openRun, recordCompletion, recordFailure, recordStart } from '../../src/commands/jobs/runs.ts';
-import type { JobToRun } from '../../src/consumers/job-runner.ts';
 import type { Lease } from '../../src/consumers/leases.ts';
-import { workStreams } from '../../src/consumers/take.ts';
+import { type JobToRun, workStreams } from '../../src/consumers/take.ts';
 import { promote } from '../../src/consumers/timers.ts';
 import { ownRedis } from '../support/own-redis.ts';
 import { commandsOn, openWorld } from './support.ts';

@@ -54,7 +54,12 @@ export type JobRun = {
   /** It is to have a process of its own. */
   readonly alone: boolean;
   readonly loaded: Loaded<Job>;
+  /** Its handler has begun, and no commit says so yet: the next one does. */
+  readonly unrecorded?: Begun;
 };
+
+/** Who began a run, for people to read, and when (RFC 3339 UTC). */
+export type Begun = { readonly worker: string; readonly at: string };
 
 export type JobRecorded =
   | { readonly kind: 'recorded'; readonly run: JobRun }
@@ -69,9 +74,11 @@ const ACTOR = 'system:worker';
 /**
  * What a run would be: the next attempt, or the recovery of the last. Writes nothing, unless there is nothing to run:
  * the job has ended, or was to end when its last worker was lost.
+ *
+ * @param kept its state's text, as it came with the work entry a moment ago
  */
-export async function openRun(deps: JobDeps, taken: TakenJob): Promise<JobRecorded> {
-  const loaded = await deps.store.load(taken.jobId, jobFold);
+export async function openRun(deps: JobDeps, taken: TakenJob, kept?: string): Promise<JobRecorded> {
+  const loaded = await deps.store.load(taken.jobId, jobFold, kept);
   const { state } = loaded;
   if (!isIts(taken, state) || jobIsFinished(state)) return finishEntry(deps, taken, state);
   const { spec, before } = state;
@@ -111,8 +118,10 @@ export function recordStart(
   worker: string,
   lastWords?: string,
 ): Promise<JobRecorded> {
+  const { unrecorded, ...starting } = run;
   // Past the guard of commands, or full queues would never empty: lanes start nothing from the guard's next step on.
-  return record(deps, run, {
+  return record(deps, starting, {
+    ...(unrecorded ? { at: unrecorded.at } : {}),
     decide: (state) => startJob(state, worker, lastWords),
     leadsTo: ['running', 'failed'],
     memory: 'completion',
@@ -191,6 +200,8 @@ export function recordSnooze(deps: JobDeps, run: JobRun, until: Date): Promise<J
 
 type Recording = {
   readonly decide: (state: Job) => Decision<JobEvent>;
+  /** When it happened, RFC 3339 UTC, where it is recorded late. */
+  readonly at?: string;
   /**
    * Phases that it may lead to. Of a running job only the lease's holder writes these: one that is found there, at
    * the next version, after a reply was lost was written by this very recording.
@@ -210,7 +221,7 @@ async function record(deps: JobDeps, run: JobRun, recording: Recording): Promise
     if (!isIts(taken, loaded.state)) return finishEntry(deps, taken, loaded.state);
     // Under one lease a job may be started again while a handler of its last run lingers on.
     if (loaded.state.runs !== runsOf(run.loaded.state)) return { kind: 'lease_lost' };
-    const decision = recording.decide(loaded.state);
+    const decision = decide(run, recording, loaded.state);
     // By its entry a job that has not ended is yet to be run: only that of one that has ended may go.
     if (!decision.ok) {
       return jobIsFinished(loaded.state) ? finishEntry(deps, taken, loaded.state) : { kind: 'lease_lost' };
@@ -218,7 +229,9 @@ async function record(deps: JobDeps, run: JobRun, recording: Recording): Promise
     if (decision.events.length === 0) return { kind: 'recorded', run: { ...run, loaded } };
     const context = { actor: ACTOR, correlation: run.spec.correlation, ...ownerOf(run.spec) };
     const stream = { streamId: taken.jobId, ...loaded };
-    const change = changeOf(context, deps.now().toISOString(), stream, jobFold, decision.events);
+    const at = recording.at ?? deps.now().toISOString();
+    const folded = changeOf(context, at, stream, jobFold, decision.events);
+    const change = run.unrecorded ? { ...folded, begunAt: run.unrecorded.at } : folded;
     const state = change.state.value as Job;
     const committed = await commit(deps, taken, (traceparent) => ({
       appends: [encodeChange(deps, { ...context, ...(traceparent ? { traceparent } : {}) }, change)],
@@ -232,19 +245,29 @@ async function record(deps: JobDeps, run: JobRun, recording: Recording): Promise
     if (committed !== 'conflict' && committed !== 'unknown') {
       const expected = { kind: 'loaded' as const, version: change.version };
       const next = { state, version: change.version, lastSeq: committed.seq, expected };
-      return { kind: 'recorded', run: { ...run, loaded: next } };
+      const { unrecorded: _, ...recorded } = run;
+      return { kind: 'recorded', run: { ...recorded, loaded: next } };
     }
-    const lostAt = committed === 'unknown' ? loaded.version : undefined;
+    const lostAt = committed === 'unknown' ? change.version : undefined;
     if (attempt >= ATTEMPTS) throw new Error(`${taken.jobId} changes faster than its worker can follow`);
     loaded = await deps.store.load(taken.jobId, jobFold);
-    if (
-      lostAt !== undefined &&
-      loaded.version === lostAt + 1 &&
-      recording.leadsTo.includes(loaded.state.phase)
-    ) {
-      return { kind: 'recorded', run: { ...run, loaded } };
+    if (loaded.version === lostAt && recording.leadsTo.includes(loaded.state.phase)) {
+      const { unrecorded: _, ...recorded } = run;
+      return { kind: 'recorded', run: { ...recorded, loaded } };
     }
   }
+}
+
+/** What is recorded of a run; of one whose start no commit holds yet, that first. */
+function decide({ unrecorded, taken, spec }: JobRun, recording: Recording, state: Job): Decision<JobEvent> {
+  if (!unrecorded || jobIsRunning(state)) return recording.decide(state);
+  const start = startJob(state, unrecorded.worker);
+  if (!start.ok) return start;
+  const meta = { at: unrecorded.at, correlation: spec.correlation, ...ownerOf(spec) };
+  const stream = { streamId: taken.jobId, state, version: 0, expected: { kind: 'minted' as const } };
+  const running = changeOf(meta, unrecorded.at, stream, jobFold, start.events).state.value as Job;
+  const then = recording.decide(running);
+  return then.ok ? { ok: true, events: [...start.events, ...then.events] } : then;
 }
 
 function staysTaken(state: Job, { keepsEntry = false }: Recording): boolean {
