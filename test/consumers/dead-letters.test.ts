@@ -165,22 +165,27 @@ describe('redriving dead letters', () => {
     for (const id of ids) expect((await typesOf(id)).filter((type) => type === 'JobRetried')).toHaveLength(1);
   });
 
-  it('leaves out what somebody else has redriven in between, and says how many', async () => {
-    const { enqueue, worker, dead, heal, settle, ended, commands, typesOf } = await setting();
+  it.each([
+    ['has redriven', true],
+    ['has redriven, and what died again since,', false],
+  ])('leaves out what somebody else %s in between, and says how many', async (_what, mended) => {
+    const { enqueue, worker, dead, heal, settle, ended, commands, typesOf, store } = await setting();
     const first = await worker();
     const ids = await Promise.all(names(3).map((name) => enqueue(name)));
     await dead(ids);
     await first.stop();
-    heal();
+    if (mended) heal();
     const operation = await settle('redrive');
     const [own] = ids;
     if (!own) throw new Error('no job');
-    // The read model is told of it only after the operation has read its page.
+    // The other comes between the page, in which the letter is dead, and the decision.
     const late = Promise.withResolvers<void>();
-    const store = await openStoreThatWaits(commands, own, late.promise);
-    await worker({ store });
-    await until(() => expect(store.asked()).toBe(true));
+    const waiting = await openStoreThatWaits(commands, own, late.promise);
+    await worker({ store: waiting });
+    await until(() => expect(waiting.asked()).toBe(true));
     await retryJob(commands, { actor: 'acc-2', correlation: 'c', durability: 'memory' }, { jobId: own });
+    const phase = mended ? 'succeeded' : 'failed';
+    await until(async () => expect((await jobState(store, own)).phase).toBe(phase));
     late.resolve();
     expect(await ended(operation)).toEqual({ done: 2, failed: 1, total: 3 });
     expect((await typesOf(own)).filter((type) => type === 'JobRetried')).toHaveLength(1);
