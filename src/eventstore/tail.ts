@@ -78,8 +78,9 @@ export function openLogTail(deps: {
       try {
         await readOn();
       } catch {
-        // A connection that broke, or a server that is being compared with the ledger: the ledger can be read meanwhile.
-        if (!away) for (const partition of followed.values()) reread(partition);
+        // A connection that broke, or a server that is being compared with the ledger. Who has just come can read the
+        // ledger meanwhile; the others would find nothing there that they have not had.
+        if (!away) for (const partition of followed.values()) if (!partition.at) reread(partition);
         away = true;
         await delay(AGAIN_MS);
       }

@@ -124,6 +124,9 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
   }
   for (const which of [asked.body.jobId, 'other']) {
     await ask('GET', `/v1/jobs/${which}/events?limit=1`, own, '/v1/jobs/{id}/events');
+    const live = { token, headers: { accept: 'text/event-stream' } };
+    await ask('GET', `/v1/jobs/${which}/events`, live, '/v1/jobs/{id}/events');
+    await ask('GET', `/v1/jobs/${which}/events?lastEventId=9`, live, '/v1/jobs/{id}/events');
     await ask('GET', `/v1/jobs/${which}?version=1`, own, '/v1/jobs/{id}');
   }
   for (const query of ['?limit=1', '?limit=0']) await ask('GET', `/v1/jobs${query}`, own, '/v1/jobs');
