@@ -61,16 +61,19 @@ export function serveRun(
     if (message?.kind === 'abort')
       abort.abort(Object.assign(new Error(message.message), { name: message.name }));
     if (message?.kind !== 'run') return;
-    tell({ kind: 'ended', ending: await run(message) });
+    await tell({ kind: 'ended', ending: await run(message) });
     await options.beforeExit?.();
     process.exit(0);
   });
   tell({ kind: 'ready' });
 }
 
-function tell(message: FromChild): void {
-  // Where nobody listens any more, `disconnect` ends this process.
-  process.send?.(message, undefined, undefined, () => {});
+/** Resolves when the worker's end of the channel has all of it: what has not left by the end of this process is lost. */
+function tell(message: FromChild): Promise<void> {
+  return new Promise((resolve) => {
+    // Where nobody listens any more, `disconnect` ends this process.
+    process.send?.(message, undefined, undefined, () => resolve());
+  });
 }
 
 function dieWithParent(): void {

@@ -86,6 +86,21 @@ describe('A job that runs alone', () => {
     expect(await runs(world, store, id)).toEqual(['begin 1 here alone', 'end 1 here alone']);
   });
 
+  it('has a large result taken over whole, also by a worker that is busy: its process waits until it is gone', async () => {
+    const { world, store } = await openWorld();
+    const id = await orphan(store, { payload: { ms: 0, how: 'verbose' } });
+    await start(world, store);
+    const busy = setInterval(() => {
+      for (const end = performance.now() + 40; performance.now() < end; );
+    }, 50);
+    onTestFinished(() => clearInterval(busy));
+    await until(async () => expect((await jobState(store, id)).phase).toBe('succeeded'), 20_000);
+    const events = await history(store, id);
+    const expected = ['JobEnqueued', 'JobStarted', 'JobStarted', 'JobCompleted'];
+    expect(events.map(({ type }) => type)).toEqual(expected);
+    expect(events.at(-1)?.data.result.by).toHaveLength(250_000);
+  }, 30_000);
+
   it('fails as it would anywhere: the error is the same, and its next attempt is one among others', async () => {
     const { world, store } = await openWorld();
     const id = await orphan(store, { payload: { ms: 0, how: 'fail' }, maxAttempts: 2 });

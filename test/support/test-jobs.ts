@@ -8,7 +8,8 @@ import { defineJob, NoRetryError, SnoozeError } from '../../src/consumers/define
  *
  * - `hang` holds the event loop all that time, `deaf` heeds no signal;
  * - `exit`, `abort`, `stray` (an error that nobody catches) and `hog` (memory) take the process down after that time;
- * - `fail`, `hopeless` and `snooze` end it then, and `chatter` reports progress and writes to the log.
+ * - `fail`, `hopeless` and `snooze` end it then, `chatter` reports progress and writes to the log, and `verbose` has a
+ *   result almost as large as may be.
  *
  * @param say told when a run begins, by which process, and when it has ended
  */
@@ -28,7 +29,7 @@ export const testJob = (
       how: Type.Optional(
         Type.Enum([
           ...(['hang', 'deaf', 'exit', 'abort', 'stray', 'hog'] as const),
-          ...(['fail', 'hopeless', 'snooze', 'chatter'] as const),
+          ...(['fail', 'hopeless', 'snooze', 'chatter', 'verbose'] as const),
         ]),
       ),
       on: Type.Optional(Type.String()),
@@ -68,6 +69,6 @@ export const testJob = (
           logger.info({ rows: 4 }, 'four rows');
       }
       await say('end', job.id, job.attempt);
-      return { by: instanceId };
+      return { by: how === 'verbose' ? instanceId.padEnd(250_000, '.') : instanceId };
     },
   });
