@@ -10,6 +10,7 @@ import type { Logger } from '../telemetry/logging.ts';
 const FINAL: readonly DomainEventType[] = [
   'JobCompleted',
   'JobDeadLettered',
+  'JobDiscarded',
   'JobCancelled',
   'ExportRequested',
   'SessionEnded',

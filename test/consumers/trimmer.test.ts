@@ -47,10 +47,11 @@ describe('the trimmer', () => {
     const { store, trimmer, kept, record } = await trimmed();
     const done = await streamEndingWith(store, 'JobCompleted');
     const dead = await streamEndingWith(store, 'JobDeadLettered');
+    const givenUp = await streamEndingWith(store, 'JobDiscarded');
     const alive = await streamEndingWith(store, 'JobStarted');
     await record();
-    expect(await trimmer.trim(partition)).toMatchObject({ evicted: 2 });
-    expect([await kept(done), await kept(dead), await kept(alive)]).toEqual([0, 0, 1]);
+    expect(await trimmer.trim(partition)).toMatchObject({ evicted: 3 });
+    expect(await Promise.all([done, dead, givenUp, alive].map(kept))).toEqual([0, 0, 0, 1]);
   });
 
   it('keeps the state of a job that was retried, until it has ended again', async () => {
