@@ -28,9 +28,10 @@ local entries, ids, parked = {}, {}, 0
 local function has_to_wait(fields)
   if fields[9] ~= 'k' or not fields[10] then return false end
   local job, due, lane = fields[2], fields[6], fields[10]
-  local holder = redis.call('HGET', KEYS[2], lane)
-  if holder and string.match(holder, '^%S+') ~= job then return true end
-  redis.call('HSET', KEYS[2], lane, job .. ' ' .. due)
+  local holder, by = string.match(redis.call('HGET', KEYS[2], lane) or '', '^(%S+) (%S+)$')
+  if holder and holder ~= job then return true end
+  -- An entry that a cancellation left behind may come up after that of a retry: the later one is what it is held by.
+  if not holder or tonumber(by) < tonumber(due) then redis.call('HSET', KEYS[2], lane, job .. ' ' .. due) end
   return false
 end
 

@@ -1,9 +1,10 @@
 import { expect, it } from 'vitest';
-import { cancelJob, retryJob } from '../../src/commands/jobs/requests.ts';
+import { cancelJob, discardJob, retryJob } from '../../src/commands/jobs/requests.ts';
 import { openRun, recordCompletion, recordFailure, recordStart } from '../../src/commands/jobs/runs.ts';
 import type { Lease } from '../../src/consumers/leases.ts';
 import { type JobToRun, workStreams } from '../../src/consumers/take.ts';
 import { promote } from '../../src/consumers/timers.ts';
+import { OutcomeUnknownError } from '../../src/eventstore/types.ts';
 import { ownRedis } from '../support/own-redis.ts';
 import { commandsOn, openWorld } from './support.ts';
 
@@ -175,4 +176,65 @@ it('While Redis is full nothing is taken or parked, and what ends still frees it
     await recordCompletion(deps, await start(job), {});
   }
   expect(order).toEqual([second, third, late]);
+});
+
+it('A cancelled entry that was parked, and comes up after the one of a retry, frees nothing of what the retry holds', async () => {
+  const { deps, context, enqueue, taken, start, holder, idsOf } = await setting();
+  const [first, second, third] = [await enqueue(), await enqueue(), await enqueue()];
+  const running = await start(only(await taken())); // the other two are parked
+  await cancelJob(deps, context, { jobId: second });
+  await retryJob(deps, context, { jobId: second });
+  await recordCompletion(deps, running, {}); // what was parked first comes back, behind the retry's own
+  expect([first, await holder()]).toEqual([first, second]);
+  const [again, stale, ...more] = await taken();
+  if (!again || !stale) throw new Error('both entries should be there');
+  expect([idsOf([again, stale]), more]).toEqual([[second, second], []]);
+  const run = await start(again);
+  expect(await openRun(deps, stale)).toEqual({ kind: 'finished' });
+  expect(await holder()).toBe(second);
+  expect(await taken()).toEqual([]);
+  await recordCompletion(deps, run, {});
+  expect(idsOf(await taken())).toEqual([third]);
+});
+
+it('A dead letter that is discarded twice, and retried in between, keeps what it holds by then', async () => {
+  const { store, deps, context, enqueue, taken, start, holder } = await setting();
+  const first = await enqueue({ maxAttempts: 1 });
+  const run = await start(only(await taken()));
+  await recordFailure(deps, run, { ...failure, retryAt: new Date() });
+  await discardJob(deps, context, { jobId: first });
+  const between = async () => {
+    await retryJob(deps, context, { jobId: first });
+    await start(only(await taken()));
+    await enqueue();
+  };
+  const late = {
+    ...deps,
+    store: {
+      ...store,
+      commit: async (request: Parameters<typeof store.commit>[0]) => {
+        await between();
+        return store.commit(request);
+      },
+    },
+  };
+  await discardJob(late, context, { jobId: first });
+  expect(await holder()).toBe(first);
+  expect(await taken()).toEqual([]);
+});
+
+it('A work entry of which it is not known whether it went is asked for again', async () => {
+  const { store, deps, context, enqueue, taken, holder, redis, keys } = await setting();
+  const first = await enqueue();
+  const job = only(await taken());
+  await cancelJob(deps, context, { jobId: first });
+  const lost = async () => {
+    throw new OutcomeUnknownError('the reply was lost');
+  };
+  await expect(openRun({ ...deps, store: { ...store, commit: lost } }, job)).rejects.toThrow(
+    OutcomeUnknownError,
+  );
+  expect(await openRun(deps, job)).toEqual({ kind: 'finished' });
+  expect(await holder()).toBeUndefined();
+  expect(await redis.xlen(keys.work('default', 'normal'))).toBe(0);
 });

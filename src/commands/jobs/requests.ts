@@ -172,14 +172,22 @@ async function change(
       ok: true,
       plan: {
         changes: [changed],
-        ...(decision.events.length > 0 ? workOf(jobId, state) : {}),
-        // Its work entry can't be named from here: whoever takes it finds the job cancelled.
-        ...(state.phase === 'cancelled' ? { cancelledTimers: [jobId] } : {}),
-        ...('spec' in state ? freedBy(jobId, state.spec, state) : {}),
+        // Without an event no version is checked, and what was loaded may be long past.
+        ...(decision.events.length > 0 ? consequencesOf(jobId, state) : {}),
         body: { id: jobId, version: changed.version, status: statusOf(state) },
       },
     };
   });
+}
+
+/** What is to happen together with a change that leaves a job in `state`. */
+function consequencesOf(jobId: JobId, state: Job) {
+  return {
+    ...workOf(jobId, state),
+    // Its work entry can't be named from here: whoever takes it finds the job cancelled.
+    ...(state.phase === 'cancelled' ? { cancelledTimers: [jobId] } : {}),
+    ...('spec' in state ? freedBy(jobId, state.spec, state) : {}),
+  };
 }
 
 function statusOf({ phase }: Job): JobAccepted['status'] {

@@ -321,6 +321,8 @@ async function finishEntry(deps: JobDeps, taken: TakenJob, state: Job): Promise<
     ...(lane === undefined || holds ? {} : { freed: [{ queue, lane, jobId, dueAt }] }),
     memory: 'completion',
   }));
+  // An entry that stays would hold its lane, and nobody would look at it again: doing so twice does no harm.
+  if (committed === 'unknown') throw new OutcomeUnknownError('a work entry may be there still');
   return { kind: committed === 'lease_lost' ? 'lease_lost' : 'finished' };
 }
 
