@@ -48,8 +48,9 @@ export type RoundResult = {
 const LOST_MS = 1_500;
 const FENCED_FOR_MS = 3_000;
 const FENCED_WITHIN_MS = 40_000;
-const SETTLED_WITHIN_MS = 180_000;
-const NO_PROGRESS_MS = 45_000;
+const SETTLED_WITHIN_MS = 300_000;
+const NO_PROGRESS_MS = 60_000;
+const SAY_EVERY_MS = 20_000;
 
 /** One installation, one storm, one check. Everything that it starts is gone afterwards. */
 export async function runRound(options: RoundOptions): Promise<RoundResult> {
@@ -112,6 +113,7 @@ async function settle({ eyes, load, options }: Running): Promise<number> {
   const retried = new Set<string>();
   let progress = -1;
   let movedAt = begun;
+  let saidAt = begun;
   for (;;) {
     const dead = (await eyes.deadLetters()).filter(
       ({ jobId, version }) => !retried.has(`${jobId} ${version}`),
@@ -124,6 +126,10 @@ async function settle({ eyes, load, options }: Running): Promise<number> {
     const seen = await eyes.progress();
     if (seen !== progress) movedAt = now;
     progress = seen;
+    if (now - saidAt > SAY_EVERY_MS) {
+      saidAt = now;
+      options.say(`  not settled yet: ${left.length} things, such as ${left.slice(0, 3).join('; ')}`);
+    }
     if (now - begun > SETTLED_WITHIN_MS || now - movedAt > NO_PROGRESS_MS) {
       options.say(`  stuck: ${left.length} things, such as ${left.slice(0, 5).join('; ')}`);
       return now - begun;
