@@ -36,12 +36,14 @@ export const BREAKAGES: readonly Breakage[] = [
     edits: [
       {
         file: 'src/consumers/take.lua',
-        from: `        else
-          entries[#entries + 1] = { stream, entry[1], entry[2] }
+        from: `          park(key, entry[1], entry[2])
+        else
+          give(stream, entry)
         end
 `,
-        to: `        else
-          entries[#entries + 1] = { stream, entry[1], entry[2] }
+        to: `          park(key, entry[1], entry[2])
+        else
+          give(stream, entry)
           redis.call('XACK', key, 'lane', entry[1])
           redis.call('XDEL', key, entry[1])
         end

@@ -49,6 +49,7 @@ export async function startInstallation(servers: Servers): Promise<Installation>
     SHUTDOWN_SECONDS: '4',
     DURABILITY_TIMEOUT_MS: '1500',
     WORKER_CONCURRENCY: '10',
+    WORKER_CHILDREN: '3',
     FAULTS_EFFECTS: servers.effects.url,
     FAULTS_TIMING: JSON.stringify(TIMING),
   };

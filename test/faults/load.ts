@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Static } from 'typebox';
-import { FAULTS_JOB, type Step } from './job.ts';
+import type { FAULTS_JOBS, Step } from './job.ts';
 import { type Random, randomOf } from './random.ts';
 
 /**
@@ -14,6 +14,7 @@ export type Durability = 'memory' | 'replicated' | 'ledger';
 /** A job that a client wants. */
 export type Wish = {
   readonly n: number;
+  readonly type: (typeof FAULTS_JOBS)[number];
   readonly steps: readonly Static<typeof Step>[];
   readonly queue: 'default' | 'exports';
   readonly priority?: 'high' | 'low';
@@ -73,10 +74,12 @@ const TRIES = 12;
 /** The nth wish under a seed, whatever else happened. */
 export function wishOf(seed: number, n: number, knowsKeys: boolean): Wish {
   const random = randomOf(seed, 'wish', n);
+  const isQuick = random.chance(0.4);
   const keyed = knowsKeys && random.chance(0.5);
   return {
     n,
-    steps: stepsOf(random),
+    type: isQuick ? 'faults.quick' : 'faults.work',
+    steps: stepsOf(random, isQuick),
     queue: random.chance(0.8) ? 'default' : 'exports',
     ...(keyed ? { orderingKey: `key-${random.between(1, KEYS)}` } : {}),
     ...(!keyed && random.chance(0.3) ? { priority: random.pick(['high', 'low'] as const) } : {}),
@@ -88,14 +91,14 @@ export function wishOf(seed: number, n: number, knowsKeys: boolean): Wish {
   };
 }
 
-function stepsOf(random: Random): Wish['steps'] {
+function stepsOf(random: Random, isQuick: boolean): Wish['steps'] {
   const failures = random.chance(0.2) ? random.between(1, 3) : 0;
   // A dead letter is retried by hand: then it ends well.
   const odd = random.next();
   const ends: readonly Static<typeof Step>['how'][] =
     odd < 0.03 ? ['final', 'ok'] : odd < 0.06 ? ['snooze'] : odd < 0.062 ? ['die'] : ['ok'];
   return [...Array.from({ length: failures }, () => 'throw' as const), ...ends].map((how) => {
-    const ms = random.chance(0.4)
+    const ms = random.chance(isQuick ? 0.95 : 0.3)
       ? 0
       : random.chance(0.05)
         ? random.between(1_000, 7_000)
@@ -298,9 +301,9 @@ export async function startLoad(options: {
   };
 }
 
-function bodyOf({ n, steps, queue, priority, orderingKey, concurrencyKey, delayMs }: Wish) {
+function bodyOf({ n, type, steps, queue, priority, orderingKey, concurrencyKey, delayMs }: Wish) {
   return {
-    type: FAULTS_JOB,
+    type,
     payload: { n, steps },
     queue,
     ...(priority ? { priority } : {}),

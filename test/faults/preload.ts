@@ -67,7 +67,7 @@ function setClock(file: string | undefined): void {
 
 async function addJob(effectsUrl: string | undefined): Promise<void> {
   if (!effectsUrl) return;
-  const [{ Redis }, { faultsJob }, { jobTypes, plainJobs }] = await Promise.all([
+  const [{ Redis }, { faultsJobs }, { jobTypes, plainJobs }] = await Promise.all([
     import('ioredis'),
     import('./job.ts'),
     import('../../src/features.ts'),
@@ -75,7 +75,7 @@ async function addJob(effectsUrl: string | undefined): Promise<void> {
   const effects = new Redis(effectsUrl, { lazyConnect: true });
   // A job's own process names its worker's: it was made by that.
   process.env.FAULTS_BY ??= `${process.env.INSTANCE_ID}.${process.pid}`;
-  const job = faultsJob({
+  const jobs = faultsJobs({
     by: process.env.FAULTS_BY,
     newRun: () => randomBytes(6).toString('hex'),
     countOf: (job) => effects.incr(`count:${job}`),
@@ -85,5 +85,5 @@ async function addJob(effectsUrl: string | undefined): Promise<void> {
     },
   });
   // The tables are arrays that are only typed as if they could not grow.
-  for (const table of [plainJobs, jobTypes]) Reflect.apply(Array.prototype.push, table, [job]);
+  for (const table of [plainJobs, jobTypes]) Reflect.apply(Array.prototype.push, table, jobs);
 }
