@@ -1,4 +1,4 @@
-import { createHmac, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { pino } from 'pino';
 import type { Static } from 'typebox';
 import { onTestFinished, vi } from 'vitest';
@@ -66,12 +66,10 @@ export const jobDeps = (store: OpenEventStore) => ({
 
 /** The commands of jobs, as the API has them. */
 export function commandsOn(store: OpenEventStore, prefix: string) {
-  const key = randomBytes(32);
   const hint = (topic: 'timers' | 'cancels', text: string) =>
     publishHint(store.writer.redis, prefix, topic, text);
   const deps: JobCommandDeps = {
     ...jobDeps(store),
-    hmac: (purpose, text) => createHmac('sha256', key).update(`${purpose}\n${text}`).digest('hex'),
     idempotencyRetentionMs: 60_000,
     awaitDurability: async () => true,
     hint: {
