@@ -67,9 +67,8 @@ async function runEarly(
   const ending = await early.soon;
   if (!ending) return runRecorded(deps, definition, job, place, logger, early);
   place.giveBack.slot();
-  const ms = performance.now() - early.beganAt;
-  deps.metrics.jobDuration.observe({ type }, ms / 1000);
-  deps.quickTypes.note(type, ms);
+  deps.metrics.jobDuration.observe({ type }, (performance.now() - early.beganAt) / 1000);
+  deps.quickTypes.note(type, true);
   const around = { signal: place.drain.over, toEnd: false, logger };
   const outcome = await conclude(deps, definition, run, performedOf(ending), around);
   if (outcome !== 'left' && outcome !== 'finished') deps.metrics.jobs.inc({ type, outcome });

@@ -65,9 +65,9 @@ export function startLane(deps: LaneDeps): Running {
     giveUp: new AbortController(),
     over: new AbortController(),
   };
-  /** Aborted when nothing more is to be taken, for good. */
+  /** Aborted when nothing more is to be taken, for good: the lane is to end, or its lease is lost. */
   const over = new AbortController();
-  const ending = AbortSignal.any([over.signal, lease.lost]);
+  const ending = over.signal;
   const told: Drain = {
     stops: ending,
     toEnd: drain.toEnd.signal,
@@ -86,8 +86,12 @@ export function startLane(deps: LaneDeps): Running {
   let paused = false;
   let handingOver = false;
 
-  // Once the lease is lost nothing more is recorded.
-  lease.lost.addEventListener('abort', () => drain.over.abort(), { once: true });
+  const lost = () => {
+    over.abort();
+    drain.over.abort();
+  };
+  if (lease.lost.aborted) lost();
+  else lease.lost.addEventListener('abort', lost, { once: true });
   const unlisten = deps.onReconnect(() => {
     pendingAfter = new Map();
   });

@@ -190,7 +190,7 @@ async function attempt(
   await progress.close();
   const ms = performance.now() - begun;
   deps.metrics.jobDuration.observe({ type }, ms / 1000);
-  deps.quickTypes.note(type, ms);
+  deps.quickTypes.note(type, ms <= deps.quickTypes.soonMs);
 
   if (performed.kind === 'gone') {
     deps.metrics.jobs.inc({ type, outcome: 'took_down' });
