@@ -157,6 +157,13 @@ describe('the checker counts nothing', () => {
         ]),
       ),
     ).toEqual({});
+    const takenDown = {
+      attempt: 1,
+      worker: 'worker-2#b',
+      reason: 'takedowns',
+      error: { name: 'E', message: '' },
+    };
+    expect(counted(historyOf([enqueued(A, 1), started(A), [A, 'JobDeadLettered', takenDown]]))).toEqual({});
   });
 
   it('of jobs of a key that follow each other, and of a scheduled one that lets an earlier one pass', () => {

@@ -2,7 +2,7 @@ import { Redis } from 'ioredis';
 import { type Kysely, sql } from 'kysely';
 import { LEDGER_GROUP } from '../../src/eventstore/checkpoints.ts';
 import { readLedger } from '../../src/eventstore/ledger-read.ts';
-import { readLogAfter } from '../../src/eventstore/log.ts';
+import { LogGapError, readLogAfter } from '../../src/eventstore/log.ts';
 import { readMetas } from '../../src/eventstore/meta.ts';
 import { createKeys } from '../../src/eventstore/partitions.ts';
 import { openDatabase } from '../../src/eventstore/postgres.ts';
@@ -164,13 +164,20 @@ async function wholeLog(redis: Redis, keys: ReturnType<typeof createKeys>[number
   const [first] = await redis.xrange(keys.log, '-', '+', 'COUNT', 1);
   if (!first) return [];
   const [epoch = 0, seq = 0] = first[0].split('-').map(Number);
-  // The one before the first: what is read begins with it.
-  const events = [...(await readLogAfter(redis, keys, { epoch, seq: seq - 1 }, PAGE))];
-  for (;;) {
-    const from = events.at(-1);
-    const page = from ? await readLogAfter(redis, keys, from, PAGE) : [];
-    events.push(...page);
-    if (page.length < PAGE) return events;
+  try {
+    // The one before the first: what is read begins with it.
+    const events = [...(await readLogAfter(redis, keys, { epoch, seq: seq - 1 }, PAGE))];
+    for (;;) {
+      const from = events.at(-1);
+      const page = from ? await readLogAfter(redis, keys, from, PAGE) : [];
+      events.push(...page);
+      if (page.length < PAGE) return events;
+    }
+  } catch (error) {
+    // Trimmed meanwhile: it begins later now. A gap that is there to stay is reported by the next look.
+    const [now] = await redis.xrange(keys.log, '-', '+', 'COUNT', 1);
+    if (!(error instanceof LogGapError) || now?.[0] === first[0]) throw error;
+    return wholeLog(redis, keys);
   }
 }
 

@@ -6,6 +6,7 @@ import { type Inflicted, storm } from './inflict.ts';
 import { type Installation, LEASE_MS, startInstallation } from './installation.ts';
 import { type Load, startLoad } from './load.ts';
 import { describeFault, type Kind, PROCESSES, planFaults } from './plan.ts';
+import { randomOf } from './random.ts';
 import { type Recovery, recoveryTimes } from './recovery.ts';
 import { type Fsync, type Servers, startServers } from './servers.ts';
 
@@ -44,8 +45,9 @@ export type RoundResult = {
   readonly violations: readonly Violation[];
 };
 
-/** What an everysec server may lose: what it wrote in the last second or two. */
+/** What an everysec server may lose: what it wrote in the last second or two, or less. */
 const LOST_MS = 1_500;
+const LITTLE_BYTES = { least: 200, most: 8_000 } as const;
 const FENCED_FOR_MS = 3_000;
 const FENCED_WITHIN_MS = 40_000;
 const SETTLED_WITHIN_MS = 300_000;
@@ -150,7 +152,10 @@ async function loseTheTail(running: Running): Promise<RoundResult> {
   const before = await servers.redis.written();
   await sleep(LOST_MS);
   await servers.redis.kill();
-  const bytes = (await servers.redis.written()) - before;
+  const written = (await servers.redis.written()) - before;
+  const random = randomOf(options.seed, 'power loss');
+  const little = random.between(LITTLE_BYTES.least, LITTLE_BYTES.most);
+  const bytes = random.chance(0.5) ? written : Math.min(written, little);
   await servers.redis.loseTail(bytes);
   options.say(`  Redis lost the last ${bytes} bytes of its append-only file`);
   await servers.redis.start();

@@ -17,6 +17,7 @@ type Data = {
   readonly attempt?: number;
   readonly worker?: string;
   readonly recovered?: boolean;
+  readonly reason?: string;
   readonly queue?: string;
   readonly orderingKey?: string;
   readonly concurrencyKey?: string;
