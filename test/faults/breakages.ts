@@ -112,7 +112,7 @@ export const BREAKAGES: readonly Breakage[] = [
     edits: [
       {
         file: 'src/consumers/take.lua',
-        from: "  if holder and string.match(holder, '^%S+') ~= job then return true end\n",
+        from: '  if holder and holder ~= job then return true end\n',
         to: '',
       },
     ],
