@@ -16,7 +16,7 @@ const MOST_PREFETCHED = 64;
 const MOMENT_MS = 50;
 /** One take in so many, by the jobs that it brings, begins with the lowest priority, so that it is never starved. */
 const LOWEST_FIRST_EVERY = 8;
-/** When a lane is to be handed over, how long it waits without taking work for what still runs. */
+/** When a lane is to be handed over, how long it waits at first without taking work for what still runs. */
 const HAND_OVER_PAUSE_MS = 2_000;
 /** The parts of the drain's time after which handlers are told to end, and are not waited for any longer. */
 const TO_END_AT = 0.75;
@@ -48,6 +48,8 @@ export type LaneDeps = {
   readonly run: (job: JobToRun, drain: Drain, giveBack: GiveBack) => Promise<JobOutcome>;
   /** How long the lane may take to end when the process stops. */
   readonly drainMs: number;
+  /** Default 2,000. */
+  readonly handOverPauseMs?: number;
   /** Called when the connection that takes work was lost: a reply may have been, too. */
   readonly onReconnect: (listener: () => void) => () => void;
   readonly logger: Logger;
@@ -209,11 +211,12 @@ export function startLane(deps: LaneDeps): Running {
 
   async function handOver(): Promise<void> {
     handingOver = true;
-    while (!ending.aborted) {
+    // Longer each time: of jobs that overlap, one always runs on unless all of them have the time to end.
+    for (let ms = deps.handOverPauseMs ?? HAND_OVER_PAUSE_MS; !ending.aborted; ms *= 2) {
       // Work is still taken while what runs now goes on: that may take hours.
       await untilAborted(Promise.all(running), ending);
       paused = true;
-      await Promise.race([Promise.all(running), pause(HAND_OVER_PAUSE_MS, ending)]);
+      await Promise.race([Promise.all(running), pause(ms, ending)]);
       if (running.size === 0) break;
       paused = false;
       resume.resolve();

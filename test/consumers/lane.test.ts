@@ -200,4 +200,43 @@ describe('A lane', () => {
     await until(() => expect(begun).toEqual([first, second]));
     end.resolve('succeeded');
   });
+
+  it('is handed over although its jobs overlap without end, and take longer than it waits for them at first', async () => {
+    const { store, keys, redis, streams } = await openLane();
+    let running = 0;
+    let most = 0;
+    const lane = startLane({
+      lease,
+      streams,
+      waker: { wait: () => new Promise((resolve) => setTimeout(resolve, 10)), close: () => {} },
+      slots: createSlots(2),
+      unrecorded: createSlots(10),
+      refusesStarts: () => false,
+      paused: () => false,
+      untilResumed: () => Promise.resolve(),
+      knows: () => true,
+      leave: () => {},
+      async run({ priority, entryId }) {
+        most = Math.max(most, ++running);
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        running--;
+        await redis.xack(keys.work('default', priority), 'lane', entryId);
+        return 'succeeded';
+      },
+      drainMs: 1_000,
+      handOverPauseMs: 50,
+      onReconnect: () => () => {},
+      logger: quiet,
+    });
+    const producer = setInterval(() => void enqueue(store), 150);
+    onTestFinished(async () => {
+      clearInterval(producer);
+      lane.stop();
+      await lane.ended;
+    });
+    await until(() => expect(most).toBe(2));
+    lane.handOver();
+    expect(await lane.ended).toEqual({ kind: 'done' });
+    expect(running).toBe(0);
+  }, 15_000);
 });
