@@ -139,6 +139,16 @@ it('A dead letter holds its key, also when its work entry comes up once more', a
   expect(idsOf(await taken())).toEqual([second]);
 });
 
+it('A job that is to be tried again holds its key, also when the work entry of the last attempt comes up once more', async () => {
+  const { deps, enqueue, taken, start, holder } = await setting();
+  const [first] = [await enqueue(), await enqueue()];
+  const job = only(await taken());
+  await recordFailure(deps, await start(job), { ...failure, retryAt: new Date(Date.now() + 60_000) });
+  expect(await openRun(deps, job)).toEqual({ kind: 'finished' });
+  expect(await holder()).toBe(first);
+  expect(await taken()).toEqual([]);
+});
+
 it('A retry that is due comes before what waits behind it, and before what was enqueued since', async () => {
   const { deps, enqueue, taken, start, idsOf, redis, keys } = await setting();
   const [first, second] = [await enqueue(), await enqueue()];

@@ -309,12 +309,13 @@ function isIts(taken: TakenJob, state: Job): state is Extract<Job, { spec: JobSp
 }
 
 /**
- * Removes the entry of a job for which nothing is left to do. The lane is freed if the job holds it by this entry: one
- * that was enqueued anew may hold it by another since, and a dead letter holds it on.
+ * Removes the entry of a job for which nothing is left to do. The lane is freed if the job holds it by this entry. One
+ * that was enqueued anew may hold it by another since; one that has begun since, or is to be tried again, holds it to its
+ * own end, and a dead letter holds it on.
  */
 async function finishEntry(deps: JobDeps, taken: TakenJob, state: Job): Promise<JobRecorded> {
   const { queue, lane, jobId, dueAt } = taken;
-  const holds = isIts(taken, state) && holdsItsLane(state);
+  const holds = holdsItsLane(state) && (state.phase !== 'queued' || isIts(taken, state));
   const committed = await commit(deps, taken, () => ({
     appends: [],
     finished: [taken],
