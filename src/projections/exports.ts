@@ -9,7 +9,7 @@ import {
   isExportResult,
 } from '../domain/exports.ts';
 import { exportOfJob, jobOfExport, kindOf, parseStreamId } from '../domain/ids.ts';
-import type { JobEvent } from '../domain/jobs/events.ts';
+import { everyJobEvent, type JobEvent } from '../domain/jobs/events.ts';
 import { traceIdOf } from '../telemetry/tracing.ts';
 import type { Database } from './database.ts';
 import { type Listing, present, within } from './listing.ts';
@@ -60,21 +60,7 @@ export const projection: Projection<ExportRow, Event> = {
     started_at: 'timestamptz',
     finished_at: 'timestamptz',
   },
-  handles: {
-    ExportRequested: true,
-    JobEnqueued: true,
-    JobStarted: true,
-    JobProgressed: true,
-    JobInterrupted: true,
-    JobSnoozed: true,
-    JobAttemptFailed: true,
-    JobCompleted: true,
-    JobDeadLettered: true,
-    JobDiscarded: true,
-    JobCancelRequested: true,
-    JobCancelled: true,
-    JobRetried: true,
-  },
+  handles: { ExportRequested: true, ...everyJobEvent },
   key(event) {
     if (event.type === 'ExportRequested') return event.streamId;
     return event.data.type === EXPORT_JOB ? exportOfJob(event.streamId) : undefined;

@@ -1,36 +1,15 @@
-import { Type } from 'typebox';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { cancelJob } from '../../src/commands/jobs/requests.ts';
 import { createCancellations } from '../../src/consumers/cancellations.ts';
-import { defineJob, type JobContext } from '../../src/consumers/define-job.ts';
+import type { JobContext } from '../../src/consumers/define-job.ts';
 import { type HintTopic, publishHint } from '../../src/consumers/hints.ts';
-import { startWorkers } from '../../src/consumers/workers.ts';
 import { type JobId, streamId } from '../../src/domain/ids.ts';
-import { enqueue, jobDeps, jobState, openWorld, quiet, roleDeps, until } from './support.ts';
+import { type Run, runWorkers, testJob } from './running.ts';
+import { enqueue, jobDeps, jobState, openWorld, quiet, until } from './support.ts';
 
-async function running(run: (context: JobContext<unknown>) => Promise<unknown>) {
+async function running(run: Run) {
   const { world, store } = await openWorld();
-  const job = defineJob({
-    type: 'test',
-    enqueuedBy: 'accounts',
-    queue: 'default',
-    maxAttempts: 3,
-    timeoutSeconds: 60,
-    retry: { baseMs: 20, capMs: 100 },
-    payload: Type.Unknown(),
-    result: Type.Unknown(),
-    run,
-  });
-  const workers = await startWorkers({
-    ...roleDeps(world, store),
-    ...jobDeps(store),
-    jobs: [job],
-    concurrency: 4,
-    drainMs: 1_000,
-    random: Math.random,
-  });
-  onTestFinished(() => workers.stop());
-  await workers.ready();
+  await runWorkers(world, store, [testJob(run)]);
   const jobId = await enqueue(store, { owner: 'acc-1' });
   await until(async () => expect((await jobState(store, jobId)).phase).toBe('running'));
   const cancel = (hint: boolean) =>

@@ -1,11 +1,10 @@
-import { Type } from 'typebox';
-import { afterEach, expect, it, onTestFinished, vi } from 'vitest';
-import { defineJob, type JobContext, SnoozeError } from '../../src/consumers/define-job.ts';
-import { startWorkers } from '../../src/consumers/workers.ts';
+import { afterEach, expect, it, vi } from 'vitest';
+import { SnoozeError } from '../../src/consumers/define-job.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import type { World } from '../support/world.ts';
-import { commandsOn, jobDeps, jobState, openWorld, roleDeps, until } from './support.ts';
+import { type Run, runWorkers, testJob } from './running.ts';
+import { commandsOn, jobState, openWorld, until } from './support.ts';
 
 const MINUTE = 60_000;
 
@@ -17,31 +16,10 @@ function setClock(byMs: number): void {
 }
 afterEach(() => void vi.useRealTimers());
 
-async function start(
-  world: World,
-  store: OpenEventStore,
-  run: (context: JobContext<unknown>) => Promise<unknown>,
-  retryMs = 20,
-) {
+async function start(world: World, store: OpenEventStore, run: Run, retryMs = 20) {
   const metrics = createMetrics({ node: false });
-  const workers = await startWorkers({
-    ...roleDeps(world, store),
-    ...jobDeps(store),
-    ...{ metrics, concurrency: 4, drainMs: 1_000, random: () => 0.99 },
-    jobs: [
-      defineJob({
-        ...{ type: 'test', enqueuedBy: 'accounts', queue: 'default', maxAttempts: 3, timeoutSeconds: 60 },
-        ...{
-          retry: { baseMs: retryMs, capMs: retryMs },
-          payload: Type.Unknown(),
-          result: Type.Unknown(),
-          run,
-        },
-      }),
-    ],
-  });
-  onTestFinished(() => workers.stop());
-  await workers.ready();
+  const job = testJob(run, { retry: { baseMs: retryMs, capMs: retryMs } });
+  await runWorkers(world, store, [job], { metrics, random: () => 0.99 });
   return metrics;
 }
 

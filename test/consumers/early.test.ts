@@ -1,47 +1,24 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Type } from 'typebox';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { cancelJob } from '../../src/commands/jobs/requests.ts';
-import { defineJob, type JobContext } from '../../src/consumers/define-job.ts';
-import { startWorkers } from '../../src/consumers/workers.ts';
+import type { JobContext } from '../../src/consumers/define-job.ts';
 import type { JobId } from '../../src/domain/ids.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { type CommitRequest, StoreUnavailableError } from '../../src/eventstore/types.ts';
 import type { World } from '../support/world.ts';
-import { commandsOn, enqueue, history, jobDeps, jobState, openWorld, roleDeps, until } from './support.ts';
+import { type Run, runWorkers, testJob } from './running.ts';
+import { commandsOn, enqueue, history, jobState, openWorld, until } from './support.ts';
 
 /** Jobs of a type that has shown to be over soon: begun at once, and recorded with their end. */
 
-type Run = (context: JobContext<unknown>) => Promise<unknown>;
-
-async function workersOn(world: World, store: OpenEventStore, run: Run, drainMs = 2_000) {
-  const job = defineJob({
-    type: 'test',
-    enqueuedBy: 'accounts',
-    queue: 'default',
-    maxAttempts: 3,
-    timeoutSeconds: 60,
-    retry: { baseMs: 20, capMs: 100 },
-    payload: Type.Unknown(),
-    result: Type.Unknown(),
-    run: (context) => (isWarmUp(context) ? Promise.resolve(null) : run(context)),
-  });
-  const workers = await startWorkers({
-    ...roleDeps(world, store),
-    ...jobDeps(store),
-    jobs: [job],
-    concurrency: 4,
+const workersOn = (world: World, store: OpenEventStore, run: Run, drainMs = 2_000) =>
+  runWorkers(
+    world,
+    store,
+    [testJob((context) => (isWarmUp(context) ? Promise.resolve(null) : run(context)))],
     // Long enough that a busy machine does not change what is tested.
-    soonMs: 700,
-    drainMs,
-    random: Math.random,
-  });
-  let stopped: Promise<void> | undefined;
-  const stop = () => (stopped ??= workers.stop());
-  onTestFinished(stop);
-  await workers.ready();
-  return { stop };
-}
+    { soonMs: 700, drainMs },
+  );
 
 const isWarmUp = ({ job }: JobContext<unknown>) => job.payload === 'warm-up';
 

@@ -1,21 +1,20 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Type } from 'typebox';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { cancelJob, discardJob, retryJob } from '../../src/commands/jobs/requests.ts';
-import { defineJob, type JobContext, NoRetryError } from '../../src/consumers/define-job.ts';
-import { startWorkers } from '../../src/consumers/workers.ts';
+import { type JobContext, NoRetryError } from '../../src/consumers/define-job.ts';
 import { type JobId, partitionOf } from '../../src/domain/ids.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import type { World } from '../support/world.ts';
 import { lanes, PARTITIONS, startWorker } from './processes.ts';
-import { commandsOn, jobDeps, jobState, openWorld, roleDeps, until } from './support.ts';
+import { type Run, runWorkers, testJob } from './running.ts';
+import { commandsOn, jobState, openWorld, until } from './support.ts';
 
 type Payload = { key: string; n: number; [more: string]: unknown };
-type Run = (payload: Payload, context: JobContext<unknown>) => Promise<unknown>;
+type Act = (payload: Payload, context: JobContext<unknown>) => Promise<unknown>;
 
 /** What handlers did, in their order, over all workers of the test: `+ key n` and `- key n`. */
-function recorder(run: Run = async () => {}) {
+function recorder(run: Act = async () => {}) {
   const said: string[] = [];
   return {
     said,
@@ -37,29 +36,13 @@ function recorder(run: Run = async () => {}) {
 async function start(
   world: World,
   store: OpenEventStore,
-  run: (context: JobContext<unknown>) => Promise<unknown>,
+  run: Run,
   { retryMs = 20 }: { retryMs?: number } = {},
 ) {
-  const workers = await startWorkers({
-    ...roleDeps(world, store),
-    ...jobDeps(store),
-    jobs: [
-      defineJob({
-        ...{ type: 'test', enqueuedBy: 'accounts', queue: 'default', maxAttempts: 3, timeoutSeconds: 60 },
-        ...{
-          retry: { baseMs: retryMs, capMs: 5 * retryMs },
-          payload: Type.Unknown(),
-          result: Type.Unknown(),
-          run,
-        },
-      }),
-    ],
-    ...{ concurrency: 8, drainMs: 1_000, random: () => 0.5 + Math.random() / 2 },
+  const job = testJob(run, { retry: { baseMs: retryMs, capMs: 5 * retryMs } });
+  const { stop } = await runWorkers(world, store, [job], {
+    ...{ concurrency: 8, random: () => 0.5 + Math.random() / 2 },
   });
-  let stopped: Promise<void> | undefined;
-  const stop = () => (stopped ??= workers.stop());
-  onTestFinished(stop);
-  await workers.ready();
   return { stop };
 }
 
@@ -243,7 +226,7 @@ describe('Jobs with one ordering key', () => {
 
 describe('Cancelling, of jobs with one ordering key,', () => {
   /** The first runs until it is told to end, or its retry is far away; two wait behind it. */
-  async function blocked(first: Run) {
+  async function blocked(first: Act) {
     const { deps, context, ...rest } = await setting(1);
     const recorded = recorder((payload, given) =>
       payload.n === 0 ? first(payload, given) : Promise.resolve(),

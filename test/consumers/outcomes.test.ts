@@ -1,36 +1,24 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Type } from 'typebox';
 import { describe, expect, it, onTestFinished } from 'vitest';
-import { defineJob, type JobContext, RetryLaterError, SnoozeError } from '../../src/consumers/define-job.ts';
-import { startWorkers } from '../../src/consumers/workers.ts';
-import { enqueue, history, jobDeps, jobState, openWorld, roleDeps, until } from './support.ts';
-
-type Run = (context: JobContext<unknown>) => Promise<unknown>;
+import { defineJob, RetryLaterError, SnoozeError } from '../../src/consumers/define-job.ts';
+import { createMetrics } from '../../src/telemetry/metrics.ts';
+import { type Run, runWorkers, testJob } from './running.ts';
+import { enqueue, history, jobState, openWorld, until } from './support.ts';
 
 /** Workers that run one job at a time; its result is to be a number. */
 async function running(run: Run) {
   const { world, store } = await openWorld();
-  const deps = { ...roleDeps(world, store), ...jobDeps(store) };
+  const metrics = createMetrics({ node: false });
   const job = defineJob({
-    ...{ type: 'test', enqueuedBy: 'accounts', queue: 'default', maxAttempts: 3, timeoutSeconds: 60 },
-    retry: { baseMs: 20, capMs: 100 },
+    ...testJob(run),
     payload: Type.Unknown(),
     result: Type.Number(),
     run: async (context) => (await run(context)) as number,
   });
-  const workers = await startWorkers({
-    ...deps,
-    jobs: [job],
-    concurrency: 1,
-    drainMs: 500,
-    random: Math.random,
-  });
-  let stopped: Promise<void> | undefined;
-  const stop = () => (stopped ??= workers.stop());
-  onTestFinished(stop);
-  await workers.ready();
+  const { stop } = await runWorkers(world, store, [job], { metrics, concurrency: 1, drainMs: 500 });
   const lingering = async () => {
-    const { values } = await deps.metrics.jobHandlersLingering.get();
+    const { values } = await metrics.jobHandlersLingering.get();
     return values.find(({ labels }) => labels.type === 'test')?.value ?? 0;
   };
   return { store, stop, lingering };

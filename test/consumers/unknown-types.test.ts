@@ -1,36 +1,18 @@
-import { Type } from 'typebox';
-import { expect, it, onTestFinished } from 'vitest';
+import { expect, it } from 'vitest';
 import { cancelJob } from '../../src/commands/jobs/requests.ts';
-import { defineJob } from '../../src/consumers/define-job.ts';
-import { startWorkers } from '../../src/consumers/workers.ts';
 import type { JobId } from '../../src/domain/ids.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
+import { createMetrics } from '../../src/telemetry/metrics.ts';
 import type { World } from '../support/world.ts';
-import { commandsOn, enqueue, jobDeps, jobState, openWorld, roleDeps, until } from './support.ts';
+import { runWorkers, testJob } from './running.ts';
+import { commandsOn, enqueue, jobState, openWorld, until } from './support.ts';
 
 async function workersThatKnow(world: World, store: OpenEventStore, ...types: string[]) {
-  const deps = { ...roleDeps(world, store), ...jobDeps(store) };
-  const workers = await startWorkers({
-    ...deps,
-    jobs: types.map((type) =>
-      defineJob({
-        ...{ type, enqueuedBy: 'accounts', queue: 'default', maxAttempts: 3, timeoutSeconds: 60 },
-        retry: { baseMs: 20, capMs: 100 },
-        payload: Type.Unknown(),
-        result: Type.Unknown(),
-        run: async () => null,
-      }),
-    ),
-    concurrency: 4,
-    drainMs: 1_000,
-    random: Math.random,
-  });
-  let stopped: Promise<void> | undefined;
-  const stop = () => (stopped ??= workers.stop());
-  onTestFinished(stop);
-  await workers.ready();
+  const metrics = createMetrics({ node: false });
+  const jobs = types.map((type) => testJob(async () => null, { type }));
+  const { stop } = await runWorkers(world, store, jobs, { metrics });
   const waiting = async (type: string) => {
-    const { values } = await deps.metrics.jobsOfUnknownType.get();
+    const { values } = await metrics.jobsOfUnknownType.get();
     return values.find(({ labels }) => labels.type === type)?.value ?? 0;
   };
   return { stop, waiting };

@@ -1,44 +1,15 @@
-import { Type } from 'typebox';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { memberName, ownerOf } from '../../src/consumers/assignment.ts';
-import { defineJob, type JobContext, NoRetryError, RetryLaterError } from '../../src/consumers/define-job.ts';
-import { startWorkers, type WorkerDeps } from '../../src/consumers/workers.ts';
+import { NoRetryError, RetryLaterError } from '../../src/consumers/define-job.ts';
+import type { WorkerDeps } from '../../src/consumers/workers.ts';
 import type { JobId } from '../../src/domain/ids.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import type { World } from '../support/world.ts';
-import { enqueue, jobDeps, jobState, openStore, openWorld, roleDeps, until } from './support.ts';
+import { type Run, runWorkers, testJob } from './running.ts';
+import { enqueue, jobState, openStore, openWorld, until } from './support.ts';
 
-type Run = (context: JobContext<unknown>) => Promise<unknown>;
-
-const jobOf = (run: Run, type = 'test') =>
-  defineJob({
-    type,
-    enqueuedBy: 'accounts',
-    queue: 'default',
-    maxAttempts: 3,
-    timeoutSeconds: 60,
-    retry: { baseMs: 20, capMs: 100 },
-    payload: Type.Unknown(),
-    result: Type.Unknown(),
-    run,
-  });
-
-async function start(world: World, store: OpenEventStore, run: Run, more: Partial<WorkerDeps> = {}) {
-  const workers = await startWorkers({
-    ...roleDeps(world, store),
-    ...jobDeps(store),
-    jobs: [jobOf(run)],
-    concurrency: 4,
-    drainMs: 1_000,
-    random: Math.random,
-    ...more,
-  });
-  let stopped: Promise<void> | undefined;
-  const stop = () => (stopped ??= workers.stop());
-  onTestFinished(stop);
-  await workers.ready();
-  return { ...workers, stop };
-}
+const start = (world: World, store: OpenEventStore, run: Run, more: Partial<WorkerDeps> = {}) =>
+  runWorkers(world, store, [testJob(run)], more);
 
 /** The id of an instance that should own every partition beside that member. */
 function takesAllFrom(member: string, partitions: number): string {

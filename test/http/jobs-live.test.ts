@@ -1,31 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, onTestFinished, test } from 'vitest';
 import type { RawEvent } from '../../src/domain/event.ts';
-import type { EventId } from '../../src/domain/ids.ts';
 import { createStreams } from '../../src/http/draining.ts';
 import { type FollowJob, type FollowStep, liveEvents } from '../../src/http/jobs/live.ts';
 import { wantsStream } from '../../src/http/streams.ts';
 import { openStream } from '../support/sse.ts';
+import { event, owner } from './job-events.ts';
 import { everyRoute, jobId } from './routes.ts';
-
-const owner = { accountId: '' };
-const event = (version: number, type: string, data: object = {}): RawEvent => ({
-  partition: 3,
-  epoch: 1,
-  seq: version * 10,
-  id: `e${version}` as EventId,
-  streamId: jobId,
-  version,
-  type,
-  data: JSON.stringify({ type: 'echo', ...data }),
-  meta: JSON.stringify({
-    schema: 1,
-    at: '2026-11-20T21:47:00.000Z',
-    actor: 'system:worker',
-    owner: owner.accountId,
-    correlation: 'c',
-  }),
-});
 
 /** A history that a test adds to, followed by polling: what is under test is what HTTP makes of it. */
 function history(first: readonly RawEvent[]) {

@@ -3,11 +3,11 @@ import { describe, expect, test } from 'vitest';
 import type { Done } from '../../src/commands/handle.ts';
 import type { JobAccepted } from '../../src/commands/jobs/requests.ts';
 import type { RawEvent } from '../../src/domain/event.ts';
-import type { EventId } from '../../src/domain/ids.ts';
 import type { JobEnqueued } from '../../src/domain/jobs/events.ts';
 import { StoreUnavailableError } from '../../src/eventstore/types.ts';
 import type { jobRoutes } from '../../src/http/jobs/routes.ts';
 import type { JobView } from '../../src/projections/jobs/queries.ts';
+import { event, owner } from './job-events.ts';
 import { done, everyRoute, jobId } from './routes.ts';
 
 function jobs(role: 'user' | 'operator' = 'user') {
@@ -262,25 +262,6 @@ describe('POST /v1/jobs/{id}/cancel', () => {
 });
 
 describe('GET /v1/jobs/{id}/events', () => {
-  const owner = { accountId: '' };
-  const event = (version: number, type = 'JobProgressed', data: object = {}): RawEvent => ({
-    partition: 3,
-    epoch: 1,
-    seq: version * 10,
-    id: `e${version}` as EventId,
-    streamId: jobId,
-    version,
-    type,
-    data: JSON.stringify({ type: 'echo', ...data }),
-    meta: JSON.stringify({
-      schema: 1,
-      at: '2026-11-20T21:47:00.000Z',
-      actor: 'system:worker',
-      owner: owner.accountId,
-      correlation: 'c',
-    }),
-  });
-
   async function history(events: () => RawEvent[], role: 'user' | 'operator' = 'user') {
     const { app, login } = everyRoute({
       readHistory: async (_id, { after, limit }) => events().slice(after, after + limit),

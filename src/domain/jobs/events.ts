@@ -136,3 +136,19 @@ export type JobEvent =
   | { type: 'JobCancelRequested'; data: Static<typeof JobCancelRequested> }
   | { type: 'JobCancelled'; data: Static<typeof JobCancelled> }
   | { type: 'JobRetried'; data: Static<typeof JobRetried> };
+
+/** All of them: what a projection handles that follows jobs from beginning to end. */
+export const everyJobEvent: Readonly<Record<JobEvent['type'], true>> = {
+  JobEnqueued: true,
+  JobStarted: true,
+  JobProgressed: true,
+  JobInterrupted: true,
+  JobSnoozed: true,
+  JobAttemptFailed: true,
+  JobCompleted: true,
+  JobDeadLettered: true,
+  JobDiscarded: true,
+  JobCancelRequested: true,
+  JobCancelled: true,
+  JobRetried: true,
+};

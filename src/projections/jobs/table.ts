@@ -1,6 +1,11 @@
 import type { Selectable } from 'kysely';
 import type { Recorded } from '../../domain/event.ts';
-import type { DeadLetterReason, JobEvent, JobPriority } from '../../domain/jobs/events.ts';
+import {
+  type DeadLetterReason,
+  everyJobEvent,
+  type JobEvent,
+  type JobPriority,
+} from '../../domain/jobs/events.ts';
 import { traceIdOf } from '../../telemetry/tracing.ts';
 import type { Projection } from '../projection.ts';
 import { notYetRun, type Run, runAfter } from '../run.ts';
@@ -69,20 +74,7 @@ export const projection: Projection<JobRow, JobEvent> = {
     started_at: 'timestamptz',
     finished_at: 'timestamptz',
   },
-  handles: {
-    JobEnqueued: true,
-    JobStarted: true,
-    JobProgressed: true,
-    JobInterrupted: true,
-    JobSnoozed: true,
-    JobAttemptFailed: true,
-    JobCompleted: true,
-    JobDeadLettered: true,
-    JobDiscarded: true,
-    JobCancelRequested: true,
-    JobCancelled: true,
-    JobRetried: true,
-  },
+  handles: everyJobEvent,
   key: (event) => event.streamId,
   reduce: jobAfter,
 };
