@@ -1,4 +1,4 @@
-import type { JobRun } from '../commands/jobs/runs.ts';
+import type { JobRun } from '../commands/jobs/record.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { JobDefinition } from './define-job.ts';

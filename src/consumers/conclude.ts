@@ -1,7 +1,5 @@
+import type { JobRecorded, JobRun } from '../commands/jobs/record.ts';
 import {
-  type JobDeps,
-  type JobRecorded,
-  type JobRun,
   phaseOf,
   recordCancellation,
   recordCompletion,
@@ -9,6 +7,7 @@ import {
   recordInterruption,
   recordSnooze,
 } from '../commands/jobs/runs.ts';
+import type { JobDeps } from '../commands/jobs/taken.ts';
 import { partitionOf } from '../domain/ids.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import { backoffMs } from './backoff.ts';

@@ -1,4 +1,5 @@
-import { type JobDeps, type JobRun, putBack } from '../commands/jobs/runs.ts';
+import type { JobRun } from '../commands/jobs/record.ts';
+import { type JobDeps, putBack } from '../commands/jobs/taken.ts';
 import { partitionOf } from '../domain/ids.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Concurrency, HeldSlot } from './concurrency.ts';

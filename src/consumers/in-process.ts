@@ -1,4 +1,4 @@
-import type { JobRun } from '../commands/jobs/runs.ts';
+import type { JobRun } from '../commands/jobs/record.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { JobContext, JobDefinition } from './define-job.ts';
 import { type Ending, endingOf, endingOfThrown } from './normalise.ts';

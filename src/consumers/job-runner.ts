@@ -1,4 +1,5 @@
-import { type JobRun, openRun, phaseOf } from '../commands/jobs/runs.ts';
+import type { JobRun } from '../commands/jobs/record.ts';
+import { openRun, phaseOf } from '../commands/jobs/runs.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import { beginEarly } from './begin-early.ts';
 import { conclude, type JobOutcome, outcomeOf } from './conclude.ts';

@@ -1,4 +1,4 @@
-import type { JobRun } from '../commands/jobs/runs.ts';
+import type { JobRun } from '../commands/jobs/record.ts';
 import { ATTR, SPAN } from '../telemetry/names.ts';
 import { type Span, SpanKind, withSpan } from '../telemetry/tracing.ts';
 import type { JobOutcome } from './conclude.ts';

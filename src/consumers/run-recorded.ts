@@ -1,11 +1,5 @@
-import {
-  isToEnd,
-  type JobRun,
-  openRun,
-  phaseOf,
-  recordProgress,
-  recordStart,
-} from '../commands/jobs/runs.ts';
+import type { JobRun } from '../commands/jobs/record.ts';
+import { isToEnd, openRun, phaseOf, recordProgress, recordStart } from '../commands/jobs/runs.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { backoffMs, follow, pause } from './backoff.ts';

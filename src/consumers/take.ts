@@ -1,5 +1,5 @@
 import type { Redis } from 'ioredis';
-import type { TakenJob } from '../commands/jobs/runs.ts';
+import type { TakenJob } from '../commands/jobs/taken.ts';
 import { parseStreamId } from '../domain/ids.ts';
 import { runScript } from '../eventstore/connections.ts';
 import { inOneWrite } from '../eventstore/gather-writes.ts';

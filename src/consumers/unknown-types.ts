@@ -1,4 +1,5 @@
-import { hasEnded, type JobDeps, openRun } from '../commands/jobs/runs.ts';
+import { hasEnded, openRun } from '../commands/jobs/runs.ts';
+import type { JobDeps } from '../commands/jobs/taken.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { Cancellations } from './cancellations.ts';

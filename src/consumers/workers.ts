@@ -1,4 +1,4 @@
-import type { JobDeps } from '../commands/jobs/runs.ts';
+import type { JobDeps } from '../commands/jobs/taken.ts';
 import type { TickDeps } from '../commands/schedules.ts';
 import { JobQueue } from '../domain/jobs/events.ts';
 import { type Cancellations, createCancellations } from './cancellations.ts';

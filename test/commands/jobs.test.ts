@@ -7,8 +7,8 @@ import {
   recordCompletion,
   recordFailure,
   recordStart,
-  type TakenJob,
 } from '../../src/commands/jobs/runs.ts';
+import type { TakenJob } from '../../src/commands/jobs/taken.ts';
 import { echoJob } from '../../src/consumers/echo.ts';
 import { type JobId, partitionOf } from '../../src/domain/ids.ts';
 import { jobOf } from '../../src/domain/job-types.ts';

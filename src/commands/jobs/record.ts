@@ -1,0 +1,123 @@
+import type { Decision } from '../../domain/decision.ts';
+import type { JobEvent } from '../../domain/jobs/events.ts';
+import { startJob } from '../../domain/jobs/runs.ts';
+import { type Job, type JobSpec, jobFold, jobIsFinished, jobIsRunning } from '../../domain/jobs/state.ts';
+import type { Loaded } from '../../eventstore/types.ts';
+import { changeOf, encodeChange } from '../handle.ts';
+import { freedBy } from '../keys.ts';
+import { workOf } from '../work.ts';
+import { commitTaken, finishEntry, isIts, type JobDeps, type TakenJob } from './taken.ts';
+
+/** A job as a worker knows it: each recording gives the next one. */
+export type JobRun = {
+  readonly taken: TakenJob;
+  readonly spec: JobSpec;
+  /** 1 for the first. */
+  readonly attempt: number;
+  /** Of this number since the job was enqueued, or retried by hand: what backoff goes by. */
+  readonly turn: number;
+  /** The run before ended without a word. */
+  readonly recovered: boolean;
+  /** It is to have a process of its own. */
+  readonly alone: boolean;
+  readonly loaded: Loaded<Job>;
+  /** Its handler has begun, and no commit says so yet: the next one does. */
+  readonly unrecorded?: Begun;
+};
+
+/** Who began a run, for people to read, and when (RFC 3339 UTC). */
+export type Begun = { readonly worker: string; readonly at: string };
+
+export type JobRecorded =
+  | { readonly kind: 'recorded'; readonly run: JobRun }
+  /** The job has ended already, or never was: its work entry is gone now, and nothing is to be done. */
+  | { readonly kind: 'finished' }
+  /** Another owner has the job, or a later run of this one: stop, and drop what came of it. */
+  | { readonly kind: 'lease_lost' };
+
+const ATTEMPTS = 10;
+const ACTOR = 'system:worker';
+
+export type Recording = {
+  readonly decide: (state: Job) => Decision<JobEvent>;
+  /** When it happened, RFC 3339 UTC, where it is recorded late. */
+  readonly at?: string;
+  /**
+   * Phases that it may lead to. Of a running job only the lease's holder writes these: one that is found there, at
+   * the next version, after a reply was lost was written by this very recording.
+   */
+  readonly leadsTo: readonly Job['phase'][];
+  /** Commands are refused while memory is short. */
+  readonly memory: 'command' | 'completion';
+  /** The job is to be run by the entry that it has. Of a job that has ended it goes all the same. */
+  readonly keepsEntry?: boolean;
+};
+
+/** Commits what was decided; with it, the work entry goes as soon as the job does not run any more. */
+export async function record(deps: JobDeps, run: JobRun, recording: Recording): Promise<JobRecorded> {
+  const { taken } = run;
+  let { loaded } = run;
+  for (let attempt = 1; ; attempt++) {
+    if (!isIts(taken, loaded.state)) return finishEntry(deps, taken, loaded.state);
+    // Under one lease a job may be started again while a handler of its last run lingers on.
+    if (loaded.state.runs !== runsOf(run.loaded.state)) return { kind: 'lease_lost' };
+    const decision = decide(run, recording, loaded.state);
+    // By its entry a job that has not ended is yet to be run: only that of one that has ended may go.
+    if (!decision.ok) {
+      return jobIsFinished(loaded.state) ? finishEntry(deps, taken, loaded.state) : { kind: 'lease_lost' };
+    }
+    if (decision.events.length === 0) return { kind: 'recorded', run: { ...run, loaded } };
+    const context = { actor: ACTOR, correlation: run.spec.correlation, ...ownerOf(run.spec) };
+    const stream = { streamId: taken.jobId, ...loaded };
+    const at = recording.at ?? deps.now().toISOString();
+    const folded = changeOf(context, at, stream, jobFold, decision.events);
+    const change = run.unrecorded ? { ...folded, begunAt: run.unrecorded.at } : folded;
+    const state = change.state.value as Job;
+    const committed = await commitTaken(deps, taken, (traceparent) => ({
+      appends: [encodeChange(deps, { ...context, ...(traceparent ? { traceparent } : {}) }, change)],
+      ...(staysTaken(state, recording)
+        ? {}
+        : { ...workOf(taken.jobId, state, traceparent), finished: [taken] }),
+      ...freedBy(taken.jobId, taken, state),
+      memory: recording.memory,
+    }));
+    if (committed === 'lease_lost') return { kind: 'lease_lost' };
+    if (committed !== 'conflict' && committed !== 'unknown') {
+      const expected = { kind: 'loaded' as const, version: change.version };
+      const next = { state, version: change.version, lastSeq: committed.seq, expected };
+      const { unrecorded: _, ...recorded } = run;
+      return { kind: 'recorded', run: { ...recorded, loaded: next } };
+    }
+    const lostAt = committed === 'unknown' ? change.version : undefined;
+    if (attempt >= ATTEMPTS) throw new Error(`${taken.jobId} changes faster than its worker can follow`);
+    loaded = await deps.store.load(taken.jobId, jobFold);
+    if (loaded.version === lostAt && recording.leadsTo.includes(loaded.state.phase)) {
+      const { unrecorded: _, ...recorded } = run;
+      return { kind: 'recorded', run: { ...recorded, loaded } };
+    }
+  }
+}
+
+/** What is recorded of a run; of one whose start no commit holds yet, that first. */
+function decide({ unrecorded, taken, spec }: JobRun, recording: Recording, state: Job): Decision<JobEvent> {
+  if (!unrecorded || jobIsRunning(state)) return recording.decide(state);
+  const start = startJob(state, unrecorded.worker);
+  if (!start.ok) return start;
+  const meta = { at: unrecorded.at, correlation: spec.correlation, ...ownerOf(spec) };
+  const stream = { streamId: taken.jobId, state, version: 0, expected: { kind: 'minted' as const } };
+  const running = changeOf(meta, unrecorded.at, stream, jobFold, start.events).state.value as Job;
+  const then = recording.decide(running);
+  return then.ok ? { ok: true, events: [...start.events, ...then.events] } : then;
+}
+
+function staysTaken(state: Job, { keepsEntry = false }: Recording): boolean {
+  return jobIsRunning(state) || (keepsEntry && state.phase === 'queued');
+}
+
+function runsOf(state: Job): number {
+  return 'runs' in state ? state.runs : 0;
+}
+
+function ownerOf({ owner }: JobSpec): { owner?: string } {
+  return owner ? { owner } : {};
+}
