@@ -1,3 +1,4 @@
+import type { Edit } from '../support/broken-copy.ts';
 import type { Count } from './history.ts';
 import type { Kind } from './plan.ts';
 
@@ -5,7 +6,7 @@ import type { Kind } from './plan.ts';
 export type Breakage = {
   readonly name: string;
   readonly what: string;
-  readonly edits: readonly { readonly file: string; readonly from: string; readonly to: string }[];
+  readonly edits: readonly Edit[];
   /** Faults under which it matters. */
   readonly faults: readonly Kind[];
   readonly seed: number;

@@ -1,10 +1,7 @@
 import { spawn } from 'node:child_process';
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { copyToBreak } from '../support/broken-copy.ts';
 import { BREAKAGES, type Breakage } from './breakages.ts';
 
-const ROOT = join(import.meta.dirname, '..', '..');
 const STORM_SECONDS = 25;
 
 /**
@@ -35,31 +32,18 @@ export async function prove(
 }
 
 async function countsOf(breakage: Breakage): Promise<Record<string, number>> {
-  const copy = mkdtempSync(join(tmpdir(), 'millrace-broken-'));
+  const copy = copyToBreak();
   try {
-    for (const part of ['src', 'test', 'migrations', 'deploy', 'package.json', 'tsconfig.json'])
-      cpSync(join(ROOT, part), join(copy, part), { recursive: true });
-    symlinkSync(join(ROOT, 'node_modules'), join(copy, 'node_modules'));
-    for (const { file, from, to } of breakage.edits) apply(join(copy, file), from, to);
+    copy.apply(breakage.edits);
     const args = ['--json', '--fsync', 'always', '--minutes', '0.01'];
     const own = ['--seed', String(breakage.seed), '--storm', String(STORM_SECONDS)];
-    const said = await run(copy, [...args, ...own, '--faults', breakage.faults.join(',')]);
+    const said = await run(copy.dir, [...args, ...own, '--faults', breakage.faults.join(',')]);
     if (said === '') throw new Error(`the suite did not run on the code with ${breakage.name}`);
     const result: { counts: Record<string, number> } = JSON.parse(said);
     return result.counts;
   } finally {
-    rmSync(copy, { recursive: true, force: true });
+    copy.remove();
   }
-}
-
-function apply(file: string, from: string, to: string): void {
-  const text = readFileSync(file, 'utf8');
-  if (text.split(from).length !== 2)
-    throw new Error(`${file} has changed: what is to be broken is not there once`);
-  writeFileSync(
-    file,
-    text.replace(from, () => to),
-  );
 }
 
 function run(cwd: string, args: readonly string[]): Promise<string> {

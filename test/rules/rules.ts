@@ -1,0 +1,672 @@
+import type { Edit } from '../support/broken-copy.ts';
+
+/** A rule that closes a way to lose, double or disorder something, and the test that fails where it is taken out. */
+export type Rule = {
+  /** What it says, as docs/reliability.md lists it. */
+  readonly rule: string;
+  /** The code without it. */
+  readonly without: readonly Edit[];
+  readonly test: { readonly file: string; readonly name: string };
+};
+
+const COMMIT = 'src/eventstore/commit.lua';
+const TAKE = 'src/consumers/take.lua';
+
+export const RULES: readonly Rule[] = [
+  {
+    rule: 'A commit names the store, epoch and server that it was decided at, and is refused elsewhere',
+    without: [
+      {
+        file: COMMIT,
+        from: 'if meta[1] ~= ARGV[1] or meta[2] ~= ARGV[2] or meta[3] ~= ARGV[3] then',
+        to: 'if meta[1] ~= ARGV[1] then',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/restart.test.ts',
+      name: 'Redis is started with an older append-only file: commits stop and say why',
+    },
+  },
+  {
+    rule: 'A commit for a group is refused without the lease’s token: a worker that wakes up finishes nothing',
+    without: [
+      {
+        file: COMMIT,
+        from: "    if call('HGET', KEYS[k], 'token') ~= ARGV[a] then code = 4 end\n",
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/commit.test.ts',
+      name: 'lease_lost: no lease, or another token; with the right one it commits',
+    },
+  },
+  {
+    rule: 'A commit’s claim is checked with the commit itself: the same key again gets the first answer',
+    without: [
+      {
+        file: COMMIT,
+        from: "local claim = code == 0 and call('GET', claim_key)",
+        to: 'local claim = false',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/commit.test.ts',
+      name: 'replayed: the same key and fingerprint get the first answer and its position',
+    },
+  },
+  {
+    rule: 'Every stream that a commit appends to is at the version that was decided on',
+    without: [{ file: COMMIT, from: 'right = version == expected', to: 'right = true' }],
+    test: {
+      file: 'test/eventstore/commit.test.ts',
+      name: 'conflict: two that expect the same version, exactly one wins',
+    },
+  },
+  {
+    rule: 'An absent state means unknown: what was proven absent before an eviction must be proven again',
+    without: [
+      {
+        file: COMMIT,
+        from: "right = expected == '-' or (scanned ~= '-' and tonumber(scanned) >= evicted)",
+        to: 'right = true',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/load.test.ts',
+      name: 'begun, finished and evicted between load and commit: the proof of absence no longer holds',
+    },
+  },
+  {
+    rule: 'A state from before the last recovery counts as absent',
+    without: [{ file: COMMIT, from: '      if of == recovery then', to: '      if of then' }],
+    test: {
+      file: 'test/eventstore/commit.test.ts',
+      name: 'conflict: a state from before the last recovery counts as absent',
+    },
+  },
+  {
+    rule: 'A state of another fold version is folded anew, so that old code writes back nothing that it does not know',
+    without: [
+      {
+        file: 'src/eventstore/load.ts',
+        from: 'kept.recovery === trusted.recovery && kept.fold === fold.fold',
+        to: 'kept.recovery === trusted.recovery',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/load.test.ts',
+      name: 'a state of another fold version is folded anew from the events; its version still counts',
+    },
+  },
+  {
+    rule: 'A call that is sent again after a lost reply gets the reply of the first',
+    without: [
+      {
+        file: COMMIT,
+        from: '  if number == ARGV[4] then return cmsgpack.unpack(sub(last, space + 1)) end\n',
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/lost-replies.test.ts',
+      name: 'the reply of a commit is dropped: it is asked for again, and nothing is doubled',
+    },
+  },
+  {
+    rule: 'A call that arrives after its successor does nothing',
+    without: [
+      {
+        file: COMMIT,
+        from: "  if tonumber(number) > tonumber(ARGV[4]) then return redis.error_reply('STALE a later call was here') end\n",
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/lost-replies.test.ts',
+      name: 'a call that arrives late, after its successor, does nothing',
+    },
+  },
+  {
+    rule: 'A reactor’s cursor moves by compare-and-set in the commit that enqueues its work',
+    without: [
+      {
+        file: COMMIT,
+        from: "    if (call('GET', cursor_key) or '') ~= ARGV[a] then code = 4 end\n",
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/commit.test.ts',
+      name: "a reactor's cursor moves with what it does, and never from where it is not",
+    },
+  },
+  {
+    rule: 'What completes is let through where memory is short; a command is not',
+    without: [
+      {
+        file: 'src/eventstore/commit.ts',
+        from: 'completion: script(`#!lua flags=allow-oom\\n${body}`),',
+        to: 'completion: script(`#!lua\\n${body} `),',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/start.test.ts',
+      name: 'Redis is full: commands are refused with nothing done, completions pass',
+    },
+  },
+  {
+    rule: 'Commands are refused at three quarters of the memory, before Redis has to',
+    without: [
+      { file: 'src/eventstore/memory-guard.ts', from: 'COMMAND_LIMIT = 0.75', to: 'COMMAND_LIMIT = 75' },
+    ],
+    test: {
+      file: 'test/eventstore/start.test.ts',
+      name: 'at three quarters of the memory commands are refused before Redis has to',
+    },
+  },
+  {
+    rule: 'A state is evicted only once the ledger has all of its events',
+    without: [
+      {
+        file: 'src/eventstore/maintain.lua',
+        from: 'if last and tonumber(last) <= held then',
+        to: 'if last then',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/load.test.ts',
+      name: 'a state is evicted only once the ledger has all of its events; the log never loses its last entry',
+    },
+  },
+  {
+    rule: 'The log keeps a window behind the ledger, beyond what Postgres could lose',
+    without: [
+      {
+        file: 'src/consumers/trimmer.ts',
+        from: 'const beyondWindow = heldSeq - windowEvents;',
+        to: 'const beyondWindow = heldSeq - Math.min(0, windowEvents);',
+      },
+    ],
+    test: { file: 'test/consumers/trimmer.test.ts', name: 'keeps a window of the log behind the ledger' },
+  },
+  {
+    rule: 'Log and ledger are compared by the event’s id, not by its seq: after a fork seqs go on rising',
+    without: [
+      {
+        file: 'src/eventstore/compare.ts',
+        from: 'if (found === event_id) return undefined;',
+        to: 'if (found !== undefined) return undefined;',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/restart.test.ts',
+      name: 'Redis lost events and wrote others in their place: the fork is seen by the event ids',
+    },
+  },
+  {
+    rule: 'A log that begins beyond the ledger’s head is taken for what it is: Postgres went back',
+    without: [
+      {
+        file: 'src/eventstore/compare.ts',
+        from: 'if (log.first > head + 1 || (log.first > head && head > 0)) {',
+        to: 'if (log.first < 0) {',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/restart.test.ts',
+      name: 'Postgres was restored from an older state: its head lies below what the log still has',
+    },
+  },
+  {
+    rule: 'After a restart older owners are fenced before the new server is trusted',
+    without: [
+      {
+        file: 'src/eventstore/reconcile.ts',
+        from: '    await takeOver(pg, partitions, runId);\n',
+        to: '    void [takeOver, partitions];\n',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/restart.test.ts',
+      name: 'after a restart one process reconciles: older owners are fenced, leases are gone',
+    },
+  },
+  {
+    rule: 'After a restart no lease is left to who held it before',
+    without: [
+      {
+        file: 'src/eventstore/reconcile.ts',
+        from: '    await deleteLeases(connection, prefix, changed);\n',
+        to: '    void [deleteLeases, prefix];\n',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/restart.test.ts',
+      name: 'after a restart one process reconciles: older owners are fenced, leases are gone',
+    },
+  },
+  {
+    rule: 'Who is the server is for Postgres to say: what only a replaced one has gets into no ledger',
+    without: [
+      {
+        file: 'src/eventstore/reconcile.ts',
+        from: 'return meta?.run === runId && open !== undefined && open.runId !== runId && open.epoch > meta.epoch;',
+        to: 'return meta?.run === runId && open !== undefined && open.runId !== runId && open.epoch < 0;',
+      },
+      {
+        file: 'src/eventstore/fence.ts',
+        from: '    if (open.every(same)) return;\n',
+        to: '    if (open.every(same) || same !== undefined) return;\n',
+      },
+    ],
+    test: {
+      file: 'test/consumers/failover.test.ts',
+      name: 'a Redis that was replaced by another while some still speak to it gets nothing into the ledger any more',
+    },
+  },
+  {
+    rule: 'A checkpoint moves only under the newest token',
+    without: [
+      {
+        file: 'src/eventstore/checkpoints.ts',
+        from: 'WHERE group_name = ${group} AND partition = ${partition} AND token <= ${token}\n',
+        to: 'WHERE group_name = ${group} AND partition = ${partition}\n',
+      },
+    ],
+    test: { file: 'test/projections/runner.test.ts', name: 'whose token is stale writes nothing' },
+  },
+  {
+    rule: 'A checkpoint moves only from where the batch began',
+    without: [
+      {
+        file: 'src/eventstore/checkpoints.ts',
+        from: '      AND seq = ${from.seq} AND event_id IS NOT DISTINCT FROM ${from.eventId}\n',
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/projections/conformance.test.ts',
+      name: 'takes no event twice: a batch that comes again is refused, and changes nothing',
+    },
+  },
+  {
+    rule: 'A batch is bound to the server that it was read from: what a restart lost is not applied',
+    without: [
+      {
+        file: 'src/consumers/partition-log.ts',
+        from: 'isCurrent: ({ run: read }) => read === blocking.runId() && read === reader.runId(),',
+        to: 'isCurrent: () => true,',
+      },
+    ],
+    test: {
+      file: 'test/consumers/partition-log.test.ts',
+      name: 'disowns a batch that was read before Redis was restarted',
+    },
+  },
+  {
+    rule: 'A reader sees whether the log holds the very event that its checkpoint has read',
+    without: [
+      {
+        file: 'src/consumers/partition-log.ts',
+        from: 'if (!event || event.seq !== from.seq || from.eventId === null || event.id === from.eventId) return;',
+        to: 'if (!event || event.seq >= 0) return;',
+      },
+    ],
+    test: {
+      file: 'test/consumers/projectors.test.ts',
+      name: 'raise an alarm and stop where the log is another than the one that they read',
+    },
+  },
+  {
+    rule: 'The seam between ledger and log is checked: an event that is in neither stops its readers',
+    without: [
+      {
+        file: 'src/consumers/partition-log.ts',
+        from: 'return events.every((event, index) => event.seq === after + 1 + index);',
+        to: 'return events.every((event) => event.seq > after);',
+      },
+    ],
+    test: {
+      file: 'test/consumers/projectors.test.ts',
+      name: 'raise an alarm and stop where events are missing in the log and in the ledger',
+    },
+  },
+  {
+    rule: 'An event of a type that this code does not know is left to newer code, not passed over',
+    without: [
+      {
+        file: 'src/projections/fold.ts',
+        from: '  if (!codec.knows(raw.type)) throw new UnknownEventError(`event type ${raw.type} is unknown to this code`);\n',
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/consumers/projectors.test.ts',
+      name: 'leave a partition to newer code when they meet an event that they do not know',
+    },
+  },
+  {
+    rule: 'Behind a parked event all later ones of its row are parked, and nothing else',
+    without: [
+      {
+        file: 'src/projections/fold.ts',
+        from: 'const blocked = new Set(loaded.blocked);',
+        to: 'const blocked = new Set<string>(loaded.blocked.size < 0 ? loaded.blocked : []);',
+      },
+    ],
+    test: {
+      file: 'test/projections/runner.test.ts',
+      name: 'holds back its row in later batches and under later owners',
+    },
+  },
+  {
+    rule: 'The same event again is a redelivery, another one at its seq a fork: the ledger stops',
+    without: [
+      {
+        file: 'src/consumers/ledger.ts',
+        from: '    if (known.get(seq) !== id) {',
+        to: '    if (id === undefined) {',
+      },
+      {
+        file: 'src/consumers/ledger.ts',
+        from: '    SELECT $1, seq, epoch, id, stream, version, type, owner, correlation, at, data, meta FROM events\n',
+        to: '    SELECT $1, seq, epoch, id, stream, version, type, owner, correlation, at, data, meta FROM events ON CONFLICT DO NOTHING\n',
+      },
+    ],
+    test: {
+      file: 'test/consumers/ledger.test.ts',
+      name: 'stops at another event where it has one already',
+    },
+  },
+  {
+    rule: 'The head of a stream moves in the ledger only from the version before',
+    without: [
+      {
+        file: 'src/consumers/ledger.ts',
+        from: '    if (continued !== moves.length) {',
+        to: '    if (continued < 0) {',
+      },
+    ],
+    test: {
+      file: 'test/consumers/ledger.test.ts',
+      name: 'stops where a stream does not continue the version that it has',
+    },
+  },
+  {
+    rule: 'Each batch of the ledger names the hash of all before it',
+    without: [
+      {
+        file: 'src/eventstore/ledger-hash.ts',
+        from: "createHash('sha256').update(previous);",
+        to: "createHash('sha256').update(GENESIS.subarray(0, previous.length));",
+      },
+    ],
+    test: {
+      file: 'test/consumers/ledger.test.ts',
+      name: 'has a hash chain that is recomputed from its rows, and breaks when one byte changes',
+    },
+  },
+  {
+    rule: 'Work is taken under the lease’s token only',
+    without: [
+      {
+        file: TAKE,
+        from: "if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end\n",
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/consumers/lane.test.ts',
+      name: 'by the holder of the lease only: a stale token takes nothing and promotes nothing',
+    },
+  },
+  {
+    rule: 'A new owner first reads what its predecessor had in hand',
+    without: [
+      {
+        file: 'src/consumers/lane.ts',
+        from: '  let pendingAfter: StreamIds | undefined = new Map();',
+        to: '  let pendingAfter: StreamIds | undefined;',
+      },
+    ],
+    test: {
+      file: 'test/consumers/hand-over.test.ts',
+      name: 'take over from one that was killed: what it ran is run once more, and completed once',
+    },
+  },
+  {
+    rule: 'A pending entry that a commit removed is acked, and never run',
+    without: [
+      {
+        file: TAKE,
+        from: '        if entry[2] then\n          give(stream, entry)\n        else',
+        to: '        if entry then\n          give(stream, { entry[1], entry[2] or {} })\n        else',
+      },
+    ],
+    test: {
+      file: 'test/consumers/lane.test.ts',
+      name: 'but not where a commit removed it while it was pending',
+    },
+  },
+  {
+    rule: 'An ordering key is held by one job, and what comes behind it is parked',
+    without: [{ file: TAKE, from: '  if holder and holder ~= job then return true end\n', to: '' }],
+    test: {
+      file: 'test/consumers/ordering.test.ts',
+      name: 'wait while the first of them is tried again and again, and run in their order then',
+    },
+  },
+  {
+    rule: 'A commit that frees an ordering key returns the oldest that is parked',
+    without: [
+      {
+        file: COMMIT,
+        from: "local next = call('LPOP', KEYS[k + 1])",
+        to: "local next = call('RPOP', KEYS[k + 1])",
+      },
+    ],
+    test: {
+      file: 'test/consumers/ordering.test.ts',
+      name: 'wait behind a dead letter until it is tried again, and run after it, in their order',
+    },
+  },
+  {
+    rule: 'An ordering key is freed only by the entry by which it is held',
+    without: [
+      {
+        file: COMMIT,
+        from: "if held_by == job and (due == '' or due == by) then",
+        to: 'if held_by == job then',
+      },
+    ],
+    test: {
+      file: 'test/consumers/parked.test.ts',
+      name: 'The work entry that a cancellation left behind does not free what the job, retried by hand, holds by another',
+    },
+  },
+  {
+    rule: 'Keyed work that is due now stands behind what was due before and nobody promoted yet',
+    without: [
+      {
+        file: COMMIT,
+        from: '  return tonumber(first[2]) <= now and now\n',
+        to: '  return false\n',
+      },
+    ],
+    test: {
+      file: 'test/consumers/ordering.test.ts',
+      name: 'do not overtake one that was due before them, though nobody had promoted it yet',
+    },
+  },
+  {
+    rule: 'Timers of one time are promoted in the order of their positions',
+    without: [
+      {
+        file: COMMIT,
+        from: "  local at = format('%014d', position)\n",
+        to: "  local at = format('%014d', 99999 - position)\n",
+      },
+    ],
+    test: {
+      file: 'test/consumers/ordering.test.ts',
+      name: 'run in the order of their times, and of their positions where these are the same',
+    },
+  },
+  {
+    rule: 'A run is numbered: of two under one lease only the last can say anything',
+    without: [
+      {
+        file: 'src/commands/jobs/record.ts',
+        from: "    if (loaded.state.runs !== runsOf(run.loaded.state)) return { kind: 'lease_lost' };\n",
+        to: '    void runsOf;\n',
+      },
+    ],
+    test: {
+      file: 'test/consumers/runs.test.ts',
+      name: 'A run that lingers can say nothing of a job that was started again, under the same lease',
+    },
+  },
+  {
+    rule: 'The entry that a cancellation left behind is not taken for that of a retry',
+    without: [
+      {
+        file: 'src/commands/jobs/taken.ts',
+        from: "return 'spec' in state && state.dueAt === taken.dueAt;",
+        to: "return 'spec' in state && taken.dueAt > 0;",
+      },
+    ],
+    test: {
+      file: 'test/commands/jobs.test.ts',
+      name: 'of a cancelled job runs it once, though its first work entry is still there',
+    },
+  },
+  {
+    rule: 'A job found running when its worker was lost runs next in a process of its own, as no attempt',
+    without: [
+      {
+        file: 'src/domain/jobs/runs.ts',
+        from: "return state.phase === 'running' || ('suspect' in state && state.suspect);",
+        to: "return 'suspect' in state && state.suspect;",
+      },
+    ],
+    test: {
+      file: 'test/consumers/poison.test.ts',
+      name: 'do so once, then only processes of their own, and are dead letters; the 49 beside them succeed',
+    },
+  },
+  {
+    rule: 'A slot is given back by the run that has it, and by no earlier one',
+    without: [
+      {
+        file: 'src/consumers/concurrency.lua',
+        from: "  if (call('HGET', RUNS, job) or '') == run then\n",
+        to: '  if true then\n',
+      },
+    ],
+    test: {
+      file: 'test/consumers/concurrency.test.ts',
+      name: 'are the job’s, whoever runs it: its next owner has it at once, and its last one can’t give it back any more',
+    },
+  },
+  {
+    rule: 'A slot that nobody renews runs out',
+    without: [
+      {
+        file: 'src/consumers/concurrency.lua',
+        from: "for _, gone in ipairs(call('ZRANGEBYSCORE', SLOTS, '-inf', now)) do",
+        to: "for _, gone in ipairs(call('ZRANGEBYSCORE', SLOTS, '-inf', 0)) do",
+      },
+    ],
+    test: {
+      file: 'test/consumers/concurrency.test.ts',
+      name: 'that nobody renews run out, and those that are renewed do not',
+    },
+  },
+  {
+    rule: 'A lease does not go to a token below the one that is there',
+    without: [
+      {
+        file: 'src/consumers/lease-acquire.lua',
+        from: 'if held[2] and tonumber(held[2]) >= tonumber(ARGV[2]) then return -1 end\n',
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/consumers/leases.test.ts',
+      name: 'does not go to a token that is below the one that is there',
+    },
+  },
+  {
+    rule: 'The job of a reaction has an id that follows from its event: a lost cursor doubles nothing',
+    without: [
+      {
+        file: 'src/commands/reactions.ts',
+        from: '  const loaded = await deps.store.load(jobId, jobFold);\n',
+        to: '  const loaded = { ...(await deps.store.load(jobId, jobFold)), state: jobFold.initial };\n',
+      },
+    ],
+    test: { file: 'test/consumers/notifier.test.ts', name: 'is not told again where the cursor was lost' },
+  },
+  {
+    rule: 'A run of a schedule has an id that follows from its tick: one run a tick, whoever ticks',
+    without: [
+      {
+        file: 'src/commands/schedules.ts',
+        from: "deps.hmac('run of a schedule', `${scheduleId} ${tick}`).slice(0, 40),",
+        to: "deps.hmac('run of a schedule', `${scheduleId} ${tick} ${Math.random()}`).slice(0, 40),",
+      },
+      {
+        file: COMMIT,
+        from: 'right = version == expected',
+        to: 'right = true',
+      },
+    ],
+    test: {
+      file: 'test/commands/schedules.test.ts',
+      name: 'Eight at once tick a schedule: one of them enqueues its run, which carries owner and tick',
+    },
+  },
+  {
+    rule: 'What a handler returns or throws loses U+0000 and lone surrogates, which Postgres can not take',
+    without: [
+      {
+        file: 'src/consumers/normalise.ts',
+        from: "return text.replaceAll('\\u0000', '\\ufffd').toWellFormed();",
+        to: 'return text;',
+      },
+    ],
+    test: {
+      file: 'test/consumers/parts.test.ts',
+      name: 'loses U+0000 and lone surrogates, in keys too, and nothing else',
+    },
+  },
+  {
+    rule: 'No command is sent again by the client of Redis: who lost a reply asks under the same number',
+    without: [
+      {
+        file: 'src/eventstore/connections.ts',
+        from: '  maxRetriesPerRequest: 0,\n  autoResendUnfulfilledCommands: false,\n  enableOfflineQueue: false,\n',
+        to: '  maxRetriesPerRequest: 20,\n  autoResendUnfulfilledCommands: true,\n  enableOfflineQueue: true,\n',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/lost-replies.test.ts',
+      name: 'a commit while Redis cannot be reached is refused at once, with nothing done',
+    },
+  },
+  {
+    rule: '`replicated` is answered only where the replicas speak for the server that has the event',
+    without: [
+      {
+        file: 'src/eventstore/durability.ts',
+        from: '    return now?.epoch === epoch && now.runId === connection.runId();\n',
+        to: '    return now !== undefined && epoch > 0;\n',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/durability.test.ts',
+      name: 'replicated: the replicas of a server that took over do not speak for what only its predecessor has',
+    },
+  },
+];
