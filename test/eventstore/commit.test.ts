@@ -1,4 +1,7 @@
 import { expect, onTestFinished, test, vi } from 'vitest';
+import { commitScripts } from '../../src/eventstore/commit.ts';
+import { encodeCommit } from '../../src/eventstore/commit-request.ts';
+import { runScript } from '../../src/eventstore/connections.ts';
 import { readLogAfter } from '../../src/eventstore/log.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import type { CommitRequest } from '../../src/eventstore/types.ts';
@@ -123,6 +126,30 @@ test('committed: a finished work entry is acked and deleted in the same commit',
   });
   expect(await redis.xlen(key)).toBe(0);
   expect(await redis.xpending(key, 'lane')).toEqual([0, null, null, null]);
+});
+
+test('committed: an ordering key is freed by the job that holds it, and where it is said by which entry, by that one', async () => {
+  const store = await fresh();
+  const { redis } = store.writer;
+  const names = keysOf(store);
+  const [holder, other, next] = [newStream(0), newStream(0), newStream(0)];
+  await redis.hset(names.blocked('default'), 'lane', `${holder} 7`);
+  await redis.rpush(names.parked('default', 'lane'), `${next} export 9 `);
+  const free = (jobId: typeof holder, dueAt?: number) =>
+    store.commit({
+      partition: 0,
+      appends: [],
+      freed: [{ queue: 'default', lane: 'lane', jobId, ...(dueAt === undefined ? {} : { dueAt }) }],
+    });
+  const held = () => redis.hget(names.blocked('default'), 'lane');
+  await free(other);
+  await free(holder, 6);
+  expect(await held()).toBe(`${holder} 7`);
+  await free(holder, 7);
+  expect(await held()).toBe(`${next} 9`);
+  expect(await redis.xlen(names.work('default', 'normal'))).toBe(1);
+  await free(next);
+  expect(await held()).toBeNull();
 });
 
 test('committed: many commits of one tick travel in one call, each with a result of its own', async () => {
@@ -328,4 +355,26 @@ test("a reactor's cursor moves with what it does, and never from where it is not
   }
   expect(await cursor()).toBe('1 9 b');
   expect(await log(store)).toHaveLength(1);
+});
+
+test('fenced: what was decided at another epoch, server or store is refused, with nothing done', async () => {
+  const store = await fresh();
+  const names = keysOf(store);
+  const { redis } = store.writer;
+  const trusted = store.fence.trusted(0);
+  if (!trusted) throw new Error('the partition is fenced');
+  const { keys, args } = encodeCommit(names, { partition: 0, appends: [append(newStream(0))] });
+  const commitAs = (storeId: string, epoch: number, runId: string) =>
+    runScript(
+      redis,
+      commitScripts.command,
+      [names.meta, names.log, `${names.meta}:calls`, ...keys],
+      [storeId, epoch, runId, 1, 1_000, 1, ...args],
+    );
+  const { storeId, epoch, runId } = trusted;
+  await expect(commitAs('another store', epoch, runId)).rejects.toThrow(/FENCED/);
+  await expect(commitAs(storeId, epoch + 1, runId)).rejects.toThrow(/FENCED/);
+  await expect(commitAs(storeId, epoch, 'another server')).rejects.toThrow(/FENCED/);
+  expect(await log(store)).toEqual([]);
+  expect(await commitAs(storeId, epoch, runId)).toEqual([epoch, 0, 1]);
 });
