@@ -7,14 +7,14 @@ import type { Base, Parts } from './base.ts';
 
 /** Streams live, for all that follow one in this process: over one connection. */
 export function openFollowing({ config, logger }: Base, { db, store }: Parts, name: string) {
-  const { keys, reader, fence } = store;
+  const { keys, reader, fence, told } = store;
   const blocking = connectBlocking({
     url: config.REDIS_URL,
     name: `${name}-tail`,
     blockMs: TAIL_BLOCK_MS,
     onError: (err) => logger.debug({ err }, 'the connection that live streams read from broke'),
   });
-  const tail = openLogTail({ keys, blocking, reader, fence });
+  const tail = openLogTail({ keys, blocking, reader, fence, told });
   const read = (...rest: [StreamId, { after?: number; limit?: number }]) =>
     readHistory({ connection: reader, db, keys, fence }, ...rest);
   return {

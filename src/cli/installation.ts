@@ -1,7 +1,7 @@
 import { createHmacs, type Hmac } from '../access/signing.ts';
 import type { Base, Db } from '../app/base.ts';
 import { openWriteSide } from '../app/write-side.ts';
-import { readConfig } from '../config.ts';
+import { type Config, readConfig } from '../config.ts';
 import { openDatabase } from '../eventstore/postgres.ts';
 import { createLogger } from '../telemetry/logging.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
@@ -26,13 +26,18 @@ export async function withInstallation<T>(run: (side: WriteSide, base: Base) => 
   }
 }
 
-/** Connects to Postgres alone: who only reads can do so while Redis is away. */
-export async function withReadModels<T>(run: (db: Db, hmac: Hmac) => Promise<T>): Promise<T> {
+/** Connects to Postgres alone, whatever Redis is like. */
+export async function withPostgres<T>(run: (db: Db, config: Config) => Promise<T>): Promise<T> {
   const { config } = base();
   const db: Db = openDatabase({ url: config.DATABASE_URL, max: 2, applicationName: 'millrace-cli' });
   try {
-    return await run(db, createHmacs(config.HMAC_KEY));
+    return await run(db, config);
   } finally {
     await db.destroy();
   }
+}
+
+/** Connects to Postgres alone: who only reads can do so while Redis is away. */
+export async function withReadModels<T>(run: (db: Db, hmac: Hmac) => Promise<T>): Promise<T> {
+  return withPostgres((db, { HMAC_KEY }) => run(db, createHmacs(HMAC_KEY)));
 }

@@ -6,6 +6,7 @@ import { EXIT_CODES } from './exit.ts';
 import { jobsCommand } from './jobs/commands.ts';
 import { migrate } from './migrate.ts';
 import { queuesCommand } from './queues.ts';
+import { recoverCommand } from './recover.ts';
 import { showConfiguration, writeReference } from './reference.ts';
 import { schedulesCommand } from './schedules.ts';
 import { verify } from './verify.ts';
@@ -50,6 +51,7 @@ Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll(
     .option('--sample <part>', 'only about this part of the rows: 1% or 0.01; the same ones each time')
     .option('--json', 'print JSON')
     .action(verify);
+  recoverCommand(millrace.command('recover'));
   millrace
     .command('config')
     .description('List the environment variables: meaning, default.')

@@ -2,6 +2,7 @@ import type { RawEvent } from '../domain/event.ts';
 import type { Connection } from '../eventstore/connections.ts';
 import { LogGapError, parseLogEntries } from '../eventstore/log.ts';
 import type { PartitionKeys } from '../eventstore/partitions.ts';
+import type { Told } from '../eventstore/told.ts';
 import { type Checkpoint, StoreUnavailableError } from '../eventstore/types.ts';
 
 /** How long a read at the tail blocks. Its connection's socket timeout must lie above it. */
@@ -49,6 +50,8 @@ export function openPartitionLog(deps: {
   readonly keys: PartitionKeys;
   readonly blocking: Connection;
   readonly reader: Connection;
+  /** Is told how far the log goes. */
+  readonly told: Pick<Told, 'note'>;
   readonly readLedger: (partition: number, afterSeq: number, limit: number) => Promise<RawEvent[]>;
 }): PartitionLog {
   const { keys, blocking, reader } = deps;
@@ -94,6 +97,7 @@ export function openPartitionLog(deps: {
       tail = undefined; // whoever reads on looks at log, head and ledger by a range of his own
       return;
     }
+    deps.told.note(keys.partition, last.epoch, last.seq);
     kept = newest([...kept, ...events]);
     tail = { epoch: last.epoch, seq: last.seq, eventId: last.id };
   }

@@ -29,6 +29,7 @@ export async function startProjectors(deps: ProjectorDeps): Promise<RunningRole>
       keys,
       blocking: connections.blocking(`tail-${partition}`, TAIL_BLOCK_MS),
       reader: store.reader,
+      told: store.told,
       readLedger: (_, after, limit) => readLedger(db, { partition, after, limit }),
     });
   });

@@ -8,6 +8,7 @@ import { type Connection, script } from './connections.ts';
 import type { Fence } from './fence.ts';
 import type { MemoryGuard } from './memory-guard.ts';
 import type { PartitionKeys } from './partitions.ts';
+import type { Told } from './told.ts';
 import {
   type CommitOutcome,
   type CommitRequest,
@@ -33,6 +34,7 @@ export type CommitterOptions = {
   readonly connection: Connection;
   readonly keys: readonly PartitionKeys[];
   readonly fence: Fence;
+  readonly told: Pick<Told, 'note'>;
   readonly guard: MemoryGuard;
   /** How long a commit whose reply was lost is asked for again. Default 3,000. */
   readonly deadlineMs?: number | undefined;
@@ -86,7 +88,7 @@ const REMEMBERED_MS = 600_000;
 export function createCommitter(
   options: CommitterOptions,
 ): (request: CommitRequest) => Promise<CommitOutcome> {
-  const { connection, keys, fence, guard, deadlineMs = 3_000, onCommit } = options;
+  const { connection, keys, fence, told, guard, deadlineMs = 3_000, onCommit } = options;
   const caller = randomBytes(12).toString('base64url');
   const lines = keys.map((names) => ({
     command: newLine(names, 'command'),
@@ -223,7 +225,13 @@ export function createCommitter(
       (reply: unknown) => {
         underWay--;
         const items: readonly unknown[] = Array.isArray(reply) ? reply : [];
-        settleCall(call, (commit, index) => readOutcome(commit, names.partition, items, index));
+        settleCall(call, (commit, index) => {
+          const outcome = readOutcome(commit, names.partition, items, index);
+          if ('kind' in outcome && outcome.kind === 'committed' && outcome.versions.length > 0) {
+            told.note(names.partition, outcome.position.epoch, outcome.position.seq);
+          }
+          return outcome;
+        });
       },
       (error: unknown) => {
         underWay--;

@@ -1,10 +1,12 @@
 import type { Kysely } from 'kysely';
 import type { Connection } from './connections.ts';
 import { type Installation, openEpochs, readInstallation } from './installation.ts';
+import { isSomethingLost } from './losses.ts';
 import { type Meta, readMetas } from './meta.ts';
 import type { PartitionKeys } from './partitions.ts';
 import { brokenMeta, reconcile } from './reconcile.ts';
 import type { LedgerTables } from './tables.ts';
+import type { Told } from './told.ts';
 
 /** What a commit must name, or the partition refuses it. */
 export type Trusted = {
@@ -32,6 +34,8 @@ export type FenceOptions = {
   readonly db: Kysely<LedgerTables>;
   readonly prefix: string;
   readonly keys: readonly PartitionKeys[];
+  /** How far this process knows the log to go. */
+  readonly told: Told;
   /** How often every process looks by itself, to see what others adopted or lost. Default 1,000. */
   readonly intervalMs?: number | undefined;
 };
@@ -40,7 +44,7 @@ export type FenceOptions = {
 const COMPARE_AGAIN_MS = 3_000;
 
 /** Closed until the first `refresh` has found all well. */
-export function createFence({ connection, db, prefix, keys, intervalMs = 1_000 }: FenceOptions): Fence {
+export function createFence({ connection, db, prefix, keys, told, intervalMs = 1_000 }: FenceOptions): Fence {
   let open: readonly Trusted[] = [];
   let why: string | undefined = 'Redis has not been compared with the ledger yet';
   let installation: Installation | undefined;
@@ -66,7 +70,7 @@ export function createFence({ connection, db, prefix, keys, intervalMs = 1_000 }
       if (agreed !== runId || metas.some((meta) => meta?.run !== runId)) {
         if (performance.now() < compareAfter) return;
         if (why === undefined) shut('Redis was restarted or replaced, and is being compared with the ledger');
-        const problem = await reconcile(db, connection, prefix, keys, runId);
+        const problem = await reconcile(db, connection, prefix, keys, runId, told);
         if (problem !== undefined) {
           compareAfter = performance.now() + COMPARE_AGAIN_MS;
           shut(problem);
@@ -80,6 +84,7 @@ export function createFence({ connection, db, prefix, keys, intervalMs = 1_000 }
       if (found.length < keys.length)
         return shut('Redis was replaced while it was being compared with the ledger');
       open = found.map(({ store, epoch, recovery }) => ({ storeId: store, epoch, recovery, runId }));
+      told.settle(found.map(({ epoch }) => epoch));
       why = undefined;
     } catch (error) {
       // Nothing is known anew. What was trusted stays so: the commit itself compares once more.
@@ -91,17 +96,17 @@ export function createFence({ connection, db, prefix, keys, intervalMs = 1_000 }
   }
 
   /**
-   * Whether Postgres still names this server: who goes on speaking to one that was replaced hears of it nowhere
-   * else. With Postgres away nothing changes.
+   * Whether Postgres still names this server, and nobody has found since that it lost something: who goes on speaking to
+   * one that was replaced hears of it nowhere else. With Postgres away nothing changes.
    */
   async function lookWhoIsTrusted(): Promise<void> {
     const server = agreed;
     if (server === undefined) return;
-    const epochs = await openEpochs(db);
+    const [epochs, lost] = await Promise.all([openEpochs(db), isSomethingLost(db)]);
     if (agreed !== server) return;
     const same = ({ epoch }: Trusted, partition: number) =>
       epochs.get(partition)?.epoch === epoch && epochs.get(partition)?.runId === server;
-    if (open.every(same)) return;
+    if (!lost && open.every(same)) return;
     agreed = undefined;
     await refresh();
   }

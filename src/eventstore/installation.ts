@@ -161,6 +161,9 @@ async function beginEpochs(
 /**
  * Closes a partition's epochs at `lastSeq` and opens the next: positions above it, of epochs that are closed, are
  * lost. Called before Redis learns of the new epoch, so that no position exists whose epoch is unknown here.
+ *
+ * A Redis that was given back what it had may be in an epoch that ended here already: that one goes further then, and
+ * those that began since, on less, have nothing.
  * @param after the epoch that Redis has, if any: the new one is higher
  * @returns the new epoch
  */
@@ -171,9 +174,15 @@ export async function openEpoch(
 ): Promise<number> {
   await trx
     .updateTable('epochs')
+    .set(({ ref }) => ({ last_seq: sql`${ref('first_seq')} - 1` }))
+    .where('partition', '=', partition)
+    .where('epoch', '>', after)
+    .execute();
+  await trx
+    .updateTable('epochs')
     .set({ last_seq: lastSeq })
     .where('partition', '=', partition)
-    .where('last_seq', 'is', null)
+    .where(({ eb, or }) => or([eb('last_seq', 'is', null), eb('epoch', '=', after)]))
     .execute();
   const newest = await trx
     .selectFrom('epochs')

@@ -9,9 +9,11 @@ import {
   readInstallation,
   takeOver,
 } from './installation.ts';
+import { findLosses, lossMessage } from './losses.ts';
 import { type Meta, readMetas, writeMeta } from './meta.ts';
 import type { PartitionKeys } from './partitions.ts';
 import type { LedgerTables } from './tables.ts';
+import type { Told } from './told.ts';
 
 /**
  * After a start, or a reconnect to a server with another run id: makes sure that Redis and the ledger agree, and
@@ -20,6 +22,7 @@ import type { LedgerTables } from './tables.ts';
  *
  * Who is the server is for Postgres to say, by the open epoch of each partition: one that trusts itself in an older
  * epoch was replaced, and does not know it.
+ * @param told how far this process knows the log to go: the ledger may be behind
  * @returns why commits must stay stopped; undefined: they may go on
  */
 export async function reconcile(
@@ -28,6 +31,7 @@ export async function reconcile(
   prefix: string,
   keys: readonly PartitionKeys[],
   runId: string,
+  told: Pick<Told, 'all'>,
 ): Promise<string | undefined> {
   return alone(db, async (pg) => {
     const installation = await readInstallation(pg);
@@ -42,6 +46,8 @@ export async function reconcile(
     // Before anything is touched: a process that was led to the wrong Redis must not stop the others.
     const problem = await compareWithLedger(pg, connection.redis, keys);
     if (problem !== undefined) return problem;
+    const losses = await findLosses(pg, metas, told.all());
+    if (losses.length > 0) return lossMessage(losses);
     const changed = keys.filter(({ partition: p }) => !isTrusted(metas[p], epochs.get(p), runId));
     if (changed.length === 0) return undefined;
 

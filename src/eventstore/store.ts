@@ -14,6 +14,7 @@ import { metaScript } from './meta.ts';
 import { createKeys, type PartitionKeys } from './partitions.ts';
 import { checkServer } from './server-check.ts';
 import type { LedgerTables } from './tables.ts';
+import { createTold, type Told } from './told.ts';
 import { type Claim, type EventStore, StoreUnavailableError } from './types.ts';
 
 export type EventStoreOptions = {
@@ -45,6 +46,8 @@ export type EventStoreOptions = {
 export type OpenEventStore = EventStore & {
   readonly keys: readonly PartitionKeys[];
   readonly fence: Fence;
+  /** Whoever reads the log notes here how far it goes. */
+  readonly told: Told;
   readonly guard: MemoryGuard;
   /** The time as Redis has it. */
   readonly clock: Pick<Clock, 'now'>;
@@ -88,7 +91,9 @@ export async function createEventStore(options: EventStoreOptions): Promise<Open
     for (const warning of warnings) options.onWarning?.(warning);
     await ensureInstallation(db, writer, keys, runId);
 
-    const fence = createFence({ connection: writer, db, prefix, keys, intervalMs: options.fenceIntervalMs });
+    const told = createTold(partitions);
+    const { fenceIntervalMs: intervalMs } = options;
+    const fence = createFence({ connection: writer, db, prefix, keys, told, intervalMs });
     closing.push(fence.close);
     const guard = createMemoryGuard(reader, { limitBytes: options.memoryLimitBytes });
     closing.push(guard.close);
@@ -99,6 +104,7 @@ export async function createEventStore(options: EventStoreOptions): Promise<Open
       connection: writer,
       keys,
       fence,
+      told,
       guard,
       deadlineMs: options.deadlineMs,
       onCommit: options.onCommit,
@@ -107,6 +113,7 @@ export async function createEventStore(options: EventStoreOptions): Promise<Open
       partitions,
       keys,
       fence,
+      told,
       guard,
       clock,
       writer,

@@ -50,4 +50,14 @@ export type LedgerTables = {
     run_id: string;
     started_at: Generated<Date>;
   };
+  losses: {
+    partition: number;
+    epoch: number;
+    seq: number;
+    last_seq: number;
+    noticed_at: Generated<Date>;
+    accepted_at: Date | null;
+    accepted_by: string | null;
+    accepted_for: string | null;
+  };
 };

@@ -6,6 +6,7 @@ import type { Fence } from './fence.ts';
 import { parseLogEntries } from './log.ts';
 import { readMetas } from './meta.ts';
 import type { PartitionKeys } from './partitions.ts';
+import type { Told } from './told.ts';
 import { StoreUnavailableError } from './types.ts';
 
 /** How long a read at the tail blocks. Its connection's socket timeout must lie above it. */
@@ -55,8 +56,10 @@ export function openLogTail(deps: {
   readonly blocking: Connection;
   readonly reader: Connection;
   readonly fence: Pick<Fence, 'trusted'>;
+  /** Is told how far the log goes. */
+  readonly told: Pick<Told, 'note'>;
 }): LogTail {
-  const { blocking, reader, fence } = deps;
+  const { blocking, reader, fence, told } = deps;
   const followed = new Map<number, Followed>();
   /** Run id of the server that the positions are of. */
   let run: string | undefined;
@@ -140,6 +143,7 @@ export function openLogTail(deps: {
     const last = events.at(-1);
     if (!last) return;
     partition.at = { epoch: last.epoch, seq: last.seq };
+    told.note(partition.keys.partition, last.epoch, last.seq);
     const dense = events.every(({ seq }, index) => seq === (before ?? 0) + 1 + index);
     if (!dense) {
       reread(partition);

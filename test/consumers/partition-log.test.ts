@@ -7,6 +7,7 @@ import { openPartitionLog, TAIL_BLOCK_MS } from '../../src/consumers/partition-l
 import { openWaker, WAKE_BLOCK_MS } from '../../src/consumers/waker.ts';
 import { connectBlocking, connectReader, connectWriter } from '../../src/eventstore/connections.ts';
 import { createKeys, type PartitionKeys } from '../../src/eventstore/partitions.ts';
+import { createTold } from '../../src/eventstore/told.ts';
 import type { Checkpoint } from '../../src/eventstore/types.ts';
 import { until } from './support.ts';
 
@@ -27,7 +28,7 @@ async function setUp() {
     for (const each of [writer, reader, blocking]) each.close();
   });
   await Promise.all([writer, reader, blocking].map((each) => each.whenReady(5_000)));
-  const log = openPartitionLog({ keys, blocking, reader, readLedger: async () => [] });
+  const log = openPartitionLog({ keys, blocking, reader, told: createTold(1), readLedger: async () => [] });
   const restart = async () => {
     await server.kill();
     server = await startRedis({ dir, port, appendfsync: 'always' });

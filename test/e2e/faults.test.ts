@@ -123,6 +123,46 @@ describe('when Redis comes back with less than it had', () => {
     await expectFenced(client, ada, api);
   });
 
+  it('commits stop also where the ledger had not heard of what is gone, and go on once an operator says so', async () => {
+    const { redis, dir, installation } = await ownRedisSetting();
+    const api = await installation.start('api');
+    const projectors = await installation.start('projectors');
+    const client = installation.client();
+    const ada = await client.register();
+    await projectors.stop();
+    const old = await mkdtemp(join(tmpdir(), 'millrace-old-'));
+    onTestFinished(() => rm(old, { recursive: true, force: true }));
+    await redis.stop();
+    await cp(dir, old, { recursive: true });
+    const second = await startRedis({ dir, port: redis.port });
+    const logIn = () =>
+      client.logIn(ada.email, ada.password).then(
+        () => true,
+        () => false,
+      );
+    await waitUntil(logIn, 'commands to go on', 30_000);
+    await second.stop();
+    await rm(dir, { recursive: true });
+    await cp(old, dir, { recursive: true });
+    const third = await startRedis({ dir, port: redis.port });
+    onTestFinished(() => third.stop());
+    await expectFenced(client, ada, api);
+
+    const recover = (...args: string[]) => installation.cli(['recover', ...args]);
+    const seen = await recover('--dry-run', '--json');
+    expect([seen.code, JSON.parse(seen.stdout)]).toMatchObject([
+      0,
+      { lost: [{ partition: expect.any(Number), seq: expect.any(Number) }], accepted: false },
+    ]);
+    expect(await recover()).toMatchObject({ code: 2, stderr: expect.stringContaining('--reason') });
+    expect((await api.readyz()).status).toBe(503);
+    const done = await recover('--reason', 'a test lost them', '--yes');
+    expect(done).toMatchObject({ code: 0, stdout: expect.stringMatching(/^partition \d+, epoch 2: event/) });
+    await waitUntil(logIn, 'commands to go on', 30_000);
+    expect((await api.readyz()).status).toBe(200);
+    expect(await recover('--dry-run')).toMatchObject({ code: 0, stdout: expect.stringMatching(/^Nothing/) });
+  }, 90_000);
+
   async function expectFenced(
     client: Client,
     person: Person,

@@ -3,6 +3,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { connectBlocking } from '../../src/eventstore/connections.ts';
 import { followStream, type Step } from '../../src/eventstore/follow.ts';
 import { readHistory } from '../../src/eventstore/history.ts';
+import { acceptLosses } from '../../src/eventstore/losses.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { openLogTail, TAIL_BLOCK_MS } from '../../src/eventstore/tail.ts';
 import { copyToLedger } from '../support/ledger.ts';
@@ -20,8 +21,8 @@ function opened({ world, store, tailUrl = world.redisUrl }: Setting) {
     name: `tail-${world.prefix}`,
     blockMs: TAIL_BLOCK_MS,
   });
-  const { keys, reader, fence } = store;
-  const tail = openLogTail({ keys, blocking, reader, fence });
+  const { keys, reader, fence, told } = store;
+  const tail = openLogTail({ keys, blocking, reader, fence, told });
   onTestFinished(() => tail.close());
   const deps = {
     tail,
@@ -178,7 +179,7 @@ test('Redis is killed and started again: who listens goes on in the next epoch, 
 });
 
 test('Redis comes back without an event that was followed: who had it is told to begin anew', async () => {
-  const { redis, store, follow } = await withOwnRedis();
+  const { redis, world, store, follow } = await withOwnRedis();
   const stream = newStream(0);
   await appendOn(store, stream, 0, 2);
   await redis.saveAof('older');
@@ -189,7 +190,9 @@ test('Redis comes back without an event that was followed: who had it is told to
   await redis.stop();
   await redis.restoreAof('older');
   await redis.start();
-  // The ledger had not heard of it either, so commands go on.
+  // The ledger had not heard of it either: commands go on once somebody has accepted that.
+  await vi.waitFor(() => expect(store.fencedBecause()).toMatch(/came back without/), 15_000);
+  await acceptLosses(world.db, { by: 'a test', reason: 'it is one' });
   await vi.waitFor(() => expect(follower.seen).toEqual([1, 2, 3, 'resync', 1, 2]), 15_000);
   await appendOn(store, stream, 2, 3);
   await vi.waitFor(() => expect(follower.seen).toEqual([1, 2, 3, 'resync', 1, 2, 3]), 15_000);

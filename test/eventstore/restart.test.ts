@@ -180,7 +180,6 @@ test('FLUSHALL is seen without a commit, so that readiness shows it', async () =
 
 test('an installation that has nothing in its ledger and nothing in Redis begins again, in a new epoch', async () => {
   const { store, open: another } = await begin();
-  await one(store);
   await store.writer.redis.flushall();
   await stopped(store, /no record/);
   const later = await another();

@@ -256,13 +256,41 @@ export const RULES: readonly Rule[] = [
       },
       {
         file: 'src/eventstore/fence.ts',
-        from: '    if (open.every(same)) return;\n',
-        to: '    if (open.every(same) || same !== undefined) return;\n',
+        from: '    if (!lost && open.every(same)) return;\n',
+        to: '    if (!lost && (open.every(same) || same !== undefined)) return;\n',
       },
     ],
     test: {
       file: 'test/consumers/failover.test.ts',
       name: 'a Redis that was replaced by another while some still speak to it gets nothing into the ledger any more',
+    },
+  },
+  {
+    rule: 'What processes were told by Redis is missed where a server has less, though the ledger never had it',
+    without: [
+      {
+        file: 'src/eventstore/reconcile.ts',
+        from: '    if (losses.length > 0) return lossMessage(losses);\n',
+        to: '    void [losses, lossMessage];\n',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/losses.test.ts',
+      name: 'Redis comes back without events that it had acknowledged, and that the ledger never had',
+    },
+  },
+  {
+    rule: 'A loss that one process notices stops commits in all of them',
+    without: [
+      {
+        file: 'src/eventstore/fence.ts',
+        from: '    if (!lost && open.every(same)) return;\n',
+        to: '    if (lost !== undefined && open.every(same)) return;\n',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/losses.test.ts',
+      name: 'One process knows of events that are gone, and comes after another has trusted the server',
     },
   },
   {
