@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import type { IncomingHttpHeaders } from 'node:http';
+import { inexactNumber } from './exact-numbers.ts';
 import { escapePointer } from './failures.ts';
 import { Problem } from './problems.ts';
 import type { App } from './types.ts';
@@ -11,7 +12,8 @@ const FORBIDDEN_NAMES = new Set(['__proto__', 'constructor', 'prototype']);
 
 /**
  * Reads JSON bodies. Refuses (400, with a pointer) what later steps can't store or must never merge: U+0000 and
- * lone surrogates, which Postgres takes in no text, and names that reach into an object's prototype.
+ * lone surrogates, which Postgres takes in no text, names that reach into an object's prototype, and numbers that
+ * JavaScript would take for others.
  */
 export function readJsonBodies(app: App): void {
   app.removeAllContentTypeParsers();
@@ -58,6 +60,9 @@ function parseBody(body: Buffer | string, method: string): unknown {
   }
   if (SUSPECT.test(text)) refuseForbidden(value);
   if (isTooDeep(value)) throw new Problem('malformed_json', `The body is nested deeper than ${MAX_DEPTH}.`);
+  const inexact = inexactNumber(text);
+  if (inexact)
+    throw refused(inexact.pointer, 'is a number that would be kept as another one: send it as text');
   return value;
 }
 

@@ -70,6 +70,14 @@ describe('a body', () => {
       '{"name":"x","payload":{"constructor":{"prototype":{"a":1}}}}',
       '/payload/constructor',
     ],
+    ['with an integer that no double holds', '{"name":"x","payload":{"n":9007199254740993}}', '/payload/n'],
+    [
+      'with one deep inside',
+      '{"name":"x","payload":["\\"[{",{"a/b":[1,-18446744073709551615]}]}',
+      '/payload/1/a~1b/1',
+    ],
+    ['with a number that is infinite', '{"payload":{"a":{},"n":1e999},"name":"x"}', '/payload/n'],
+    ['with one of a thousand digits', `{"name":"x","payload":${'9'.repeat(1000)}}`, '/payload'],
   ];
   test.each(table)('%s is refused: 400, and where', async (_name, payload, pointer) => {
     seen.length = 0;
@@ -85,6 +93,22 @@ describe('a body', () => {
     expect(problem.instance).toMatch(/^urn:uuid:[0-9a-f-]{36}$/);
     expect(problem.errors.map((error: { pointer: string }) => error.pointer)).toContain(pointer);
     expect(seen).toEqual([]);
+  });
+
+  test.each([
+    '9007199254740991',
+    '-9007199254740992',
+    '12345678901234567000',
+    '1000000000000000000000',
+    '1e21',
+    '1.7976931348623157e308',
+    '0.12345678901234567890',
+    '5e-324',
+    '"9007199254740993, 1e999"',
+  ])('with %s is taken as it is', async (number) => {
+    const response = await post(`{"name":"x","payload":{"a":"\\\\","n":${number}}}`);
+    expect(response.statusCode).toBe(200);
+    expect(response.json().payload.n).toBe(JSON.parse(number));
   });
 
   test.each([
