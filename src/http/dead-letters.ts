@@ -7,7 +7,7 @@ import { type JobId, parseStreamId } from '../domain/ids.ts';
 import { DeadLetterReason } from '../domain/jobs/events.ts';
 import type { FailedAttempt } from '../projections/dead-letters/attempts.ts';
 import type { LetterFilter, LetterPlace, LetterView } from '../projections/dead-letters/queries.ts';
-import { notModified, uncachedList } from './caching.ts';
+import { notModified, revalidatedList } from './caching.ts';
 import { type ContextOf, commandAnswer, doneOf } from './commands.ts';
 import { nextLink, readCursor, writeCursor } from './cursors.ts';
 import { DryRun, Foreseen, operatorOf, Reason, reasonedContext } from './operators.ts';
@@ -141,7 +141,7 @@ function list(app: App, deps: DeadLetterRoutesDeps): void {
         tags: ['Operation'],
         operationId: 'listDeadLetters',
         querystring: Listing,
-        response: { 200: Letters },
+        response: { 200: Letters, 304: NotModified },
       },
       config: { auth: 'account', forbids: true, reads: 'dead-letters' },
     },
@@ -156,7 +156,7 @@ function list(app: App, deps: DeadLetterRoutesDeps): void {
       const waiting = await waitingBehind(deps, page);
       const items = page.map((each) => shown(each, waiting));
       const last = page.at(-1);
-      uncachedList(reply);
+      revalidatedList(reply);
       if (found.length <= limit || !last) return { items };
       const end = { createdAt: last.diedAt, id: last.id };
       const nextCursor = writeCursor(deps.hmac, 'dead letters', end);

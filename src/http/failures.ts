@@ -53,11 +53,17 @@ function isDatabaseOutage(error: unknown): boolean {
   return DATABASE_LOST.test(error.message);
 }
 
+/** The client left before its request was whole: Node's error of that looks like a connection that *we* lost. */
+function isBrokenOff(error: Error): boolean {
+  return error.message === 'aborted' && 'code' in error && error.code === 'ECONNRESET';
+}
+
 /** What a client is told of an error. Undefined: a bug, of which it is told nothing. */
 export function problemOf(error: unknown): Problem | undefined {
   if (error instanceof Problem) return error;
   if (!(error instanceof Error)) return undefined;
   if (error.name === 'DurabilityNotReachedError') return durabilityNotReached(error);
+  if (isBrokenOff(error)) return new Problem('invalid_request', 'The request broke off.');
   const known = Object.hasOwn(byName, error.name) ? byName[error.name] : undefined;
   if (known) return new Problem(known.code, known.detail, { cause: error });
   if (isDatabaseOutage(error)) {

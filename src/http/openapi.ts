@@ -56,7 +56,7 @@ export function documentedPath(url: string): string {
 }
 
 function complete(operation: Operation, method: string, config: FastifyContextConfig): Operation {
-  const reading = method === 'get' && config.auth === 'account';
+  const reading = revalidates(operation, method, config);
   const parameters = [
     ...(operation.parameters ?? []).map(renameKey),
     ...refs('parameters', [
@@ -73,6 +73,11 @@ function complete(operation: Operation, method: string, config: FastifyContextCo
     security: securityOf(config),
     responses: { ...withHeaders(operation, method, config), ...problemsOf(operation, method, config) },
   };
+}
+
+/** Who has it already is told so. Files say it of themselves. */
+function revalidates({ responses }: Operation, method: string, { auth }: FastifyContextConfig): boolean {
+  return method === 'get' && (auth === 'account' || auth === 'stream') && '304' in responses;
 }
 
 /** A wildcard has no name in Fastify. */
@@ -92,7 +97,7 @@ function withHeaders(operation: Operation, method: string, config: FastifyContex
     ...(config.command ? ['Position', 'Durability'] : []),
     ...(config.command === true && method === 'post' ? ['Location', 'ETag'] : []),
     ...(config.command && method === 'post' ? ['Idempotency-Replayed'] : []),
-    ...(method === 'get' && config.auth === 'account' ? ['ETag', 'Cache-Control'] : []),
+    ...(revalidates(operation, method, config) ? ['ETag', 'Cache-Control'] : []),
     ...(config.auth === 'signed' ? ['ETag'] : []),
     ...(config.reads ? ['Preference-Applied'] : []),
     ...(config.limits ? ['RateLimit', 'RateLimit-Policy'] : []),
@@ -110,7 +115,7 @@ function withHeaders(operation: Operation, method: string, config: FastifyContex
 function problemsOf(operation: Operation, method: string, config: FastifyContextConfig) {
   const body = 'requestBody' in operation;
   const statuses = [
-    ...(body || operation.parameters || config.reads ? ['400'] : []),
+    ...(body || operation.parameters || config.reads || config.auth === 'account' ? ['400'] : []),
     ...(config.auth === 'account' || config.auth === 'stream' ? ['401'] : []),
     ...(config.auth === 'signed' ? ['403', '416'] : []),
     ...(config.forbids ? ['403'] : []),

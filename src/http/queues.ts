@@ -2,11 +2,11 @@ import { Type } from 'typebox';
 import type { CommandContext, CommandResult } from '../commands/handle.ts';
 import type { QueueChanged } from '../commands/queues.ts';
 import { JobQueue } from '../domain/jobs/events.ts';
-import { uncachedList } from './caching.ts';
+import { revalidatedList } from './caching.ts';
 import { type ContextOf, commandAnswer, doneOf } from './commands.ts';
 import { DryRun, Foreseen, operatorOf, Reason, reasonedContext } from './operators.ts';
 import { Problem } from './problems.ts';
-import { Strict, Time, Version } from './schemas.ts';
+import { NotModified, Strict, Time, Version } from './schemas.ts';
 import type { App, Routes } from './types.ts';
 
 const Count = (description: string) => Type.Integer({ minimum: 0, description });
@@ -64,13 +64,13 @@ export function queueRoutes(deps: QueueRoutesDeps): Routes {
           summary: 'List the queues, and how full they are',
           tags: ['Operation'],
           operationId: 'listQueues',
-          response: { 200: Queues },
+          response: { 200: Queues, 304: NotModified },
         },
         config: { auth: 'account', forbids: true, reads: 'jobs' },
       },
       async (request, reply) => {
         operatorOf(request);
-        uncachedList(reply);
+        revalidatedList(reply);
         return { items: [...(await deps.readQueues(JobQueue.enum))] };
       },
     );
@@ -82,14 +82,14 @@ export function queueRoutes(deps: QueueRoutesDeps): Routes {
           tags: ['Operation'],
           operationId: 'readQueue',
           params: Params,
-          response: { 200: Queue },
+          response: { 200: Queue, 304: NotModified },
         },
         config: { auth: 'account', forbids: true, reads: 'jobs' },
       },
       async (request, reply) => {
         operatorOf(request);
         const name = queueNamed(request.params.name);
-        uncachedList(reply);
+        revalidatedList(reply);
         return oneOf(deps, name);
       },
     );

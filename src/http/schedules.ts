@@ -9,7 +9,7 @@ import { MissedRuns } from '../domain/schedules.ts';
 import type { Before } from '../projections/listing.ts';
 import type { ScheduleView } from '../projections/schedules.ts';
 import { callerOf } from './authentication.ts';
-import { notModified, uncachedList } from './caching.ts';
+import { notModified, revalidatedList } from './caching.ts';
 import { type ContextOf, commandAnswer, doneOf } from './commands.ts';
 import { nextLink, readCursor, writeCursor } from './cursors.ts';
 import { JobRequest, jobWanted } from './job-request.ts';
@@ -152,7 +152,7 @@ function read(app: App, deps: ScheduleDeps): void {
       schema: {
         ...schemaOf('listSchedules', 'List your schedules'),
         querystring: Strict({ limit: Type.Optional(Limit), cursor: Type.Optional(Cursor) }),
-        response: { 200: Schedules },
+        response: { 200: Schedules, 304: NotModified },
       },
       config: { auth: 'account', reads: 'schedules' },
     },
@@ -163,7 +163,7 @@ function read(app: App, deps: ScheduleDeps): void {
       const found = await deps.listSchedules({ owner: ownerOf(callerOf(request)), before, limit: limit + 1 });
       const items = found.slice(0, limit);
       const last = items.at(-1);
-      uncachedList(reply);
+      revalidatedList(reply);
       if (found.length <= limit || !last) return { items: items.map(shown) };
       const nextCursor = writeCursor(deps.hmac, 'schedules', last);
       reply.header('link', nextLink(request.url, nextCursor));

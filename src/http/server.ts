@@ -14,6 +14,7 @@ import type { Hmac } from '../access/signing.ts';
 import { jwtOptions, type TokenSettings } from '../access/tokens.ts';
 import { type HttpMetrics, httpTelemetry, observeRequest } from '../telemetry/http.ts';
 import { authenticateRequests } from './authentication.ts';
+import { revalidateLists } from './caching.ts';
 import { type WaitForReadModel, waitForWrites } from './consistency.ts';
 import { serveDocs } from './docs.ts';
 import { drainOnClose, type Streams } from './draining.ts';
@@ -24,6 +25,7 @@ import { describeApi } from './openapi.ts';
 import { Problem, problemBody } from './problems.ts';
 import { addRoutes, answerUnknownRoutes, notePaths, refuseOtherMethods } from './routing.ts';
 import type { App, Routes } from './types.ts';
+import { refuseUnasked } from './unasked.ts';
 import { validatorCompiler } from './validation.ts';
 
 export type ServerDeps = {
@@ -50,11 +52,14 @@ export type ServerSettings = {
   readonly drainMs?: number;
   /** Connections beyond it are closed at once. Default 20,000. */
   readonly maxConnections?: number;
+  /** How long a request may take to arrive. Default 30 s. */
+  readonly requestTimeoutMs?: number;
   /** Default 1 MiB. */
   readonly bodyLimitBytes?: number;
 };
 
 const BODY_LIMIT_BYTES = 1_048_576;
+const REQUEST_TIMEOUT_MS = 30_000;
 
 /** What pages of other origins may read of an answer. */
 const EXPOSED_HEADERS = [
@@ -78,6 +83,7 @@ const EXPOSED_HEADERS = [
  */
 export function createServer(deps: ServerDeps): App {
   const { metrics, settings = {} } = deps;
+  const { requestTimeoutMs = REQUEST_TIMEOUT_MS } = settings;
   const app: App = Fastify<RawServerDefault>({
     loggerInstance: deps.logger,
     // Spans and metrics say what each request was; a line for each besides would cost more than it tells.
@@ -87,7 +93,14 @@ export function createServer(deps: ServerDeps): App {
     trustProxy: settings.trustProxy ?? false,
     bodyLimit: settings.bodyLimitBytes ?? BODY_LIMIT_BYTES,
     // From the first byte to the last of a request: against clients that send one byte a minute.
-    requestTimeout: 30_000,
+    requestTimeout: requestTimeoutMs,
+    http: {
+      // Unless told, Node looks every 30 s, and gives headers a minute.
+      headersTimeout: requestTimeoutMs,
+      connectionsCheckingInterval: Math.min(2_000, requestTimeoutMs / 10),
+      // `refuseNoHost` says it, as a problem.
+      requireHostHeader: false,
+    },
     keepAliveTimeout: 72_000,
     // `drainOnClose` answers newcomers itself, as a problem; connections are cut when it is done.
     return503OnClosing: false,
@@ -125,6 +138,7 @@ function guard(app: App, deps: ServerDeps): void {
     done();
   });
   drainOnClose(app, deps.streams, deps.settings?.drainMs ?? 10_000);
+  refuseNoHost(app);
   answerUnknownRoutes(app);
   authenticateRequests(app, deps);
   limitRequests(app, deps.takeLimit);
@@ -133,7 +147,17 @@ function guard(app: App, deps: ServerDeps): void {
     refuseForbiddenParameters(request.params);
     done();
   });
+  refuseUnasked(app);
   waitForWrites(app, deps.waitForReadModel);
+  revalidateLists(app);
+}
+
+/** RFC 9112, 3.2: of HTTP/1.1 a request names its host. */
+function refuseNoHost(app: App): void {
+  app.addHook('onRequest', ({ raw }, _reply, done) => {
+    const missing = raw.headers.host === undefined && raw.httpVersion === '1.1';
+    done(missing ? new Problem('invalid_request', 'A request says with Host whom it is for.') : undefined);
+  });
 }
 
 /** A plugin whose hooks hold for the whole server, by Fastify's own sign for it. */

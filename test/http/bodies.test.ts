@@ -19,6 +19,10 @@ const routes: Routes = (app) => {
   const querystring = Strict({ limit: Type.Optional(Type.Integer()), q: Type.Optional(Type.String()) });
   app.get('/v1/things', { schema: { querystring } }, async (request) => request.query);
   app.get('/v1/things/:id', async (request) => request.params);
+  app.post('/v1/things/:id/done', async (request) => {
+    seen.push(request.url);
+    return {};
+  });
   app.delete('/v1/things/:id', async () => ({ deleted: true }));
 };
 const { app, lines } = edge({ routes: [routes] });
@@ -262,6 +266,33 @@ describe('a URL', () => {
     expect((await app.inject({ method: 'OPTIONS', url: '/v1/things/7' })).headers.allow).toBe(
       'DELETE, GET, HEAD',
     );
+  });
+});
+
+describe('what a route does not ask for', () => {
+  test.each([
+    ['POST', '/v1/things?dryRun=true', '{"name":"x"}', { parameter: 'dryRun' }],
+    ['POST', '/v1/things/1/done?dryRun=true', undefined, { parameter: 'dryRun' }],
+    ['POST', '/v1/things/1/done', '{"a/b":1}', { pointer: '/a~1b' }],
+    ['DELETE', '/v1/things/1?dryRun=true', undefined, { parameter: 'dryRun' }],
+    ['DELETE', '/v1/things/1', '{"dryRun":true}', { pointer: '/dryRun' }],
+    ['GET', '/v1/things/1?x&x', undefined, { parameter: 'x' }],
+  ] as const)('is refused, and nothing done: %s %s %s', async (method, url, payload, error) => {
+    seen.length = 0;
+    const headers = payload === undefined ? {} : { 'content-type': 'application/json' };
+    const response = await app.inject({ method, url, headers, ...(payload ? { payload } : {}) });
+    expect(response.statusCode).toBe(400);
+    expect(response.json().errors).toEqual([{ ...error, detail: 'is not known here' }]);
+    expect(seen).toEqual([]);
+  });
+
+  test('is not missed, and an empty object is nothing', async () => {
+    const headers = { 'content-type': 'application/json' };
+    for (const payload of ['{}', 'null']) {
+      const url = '/v1/things/1/done';
+      expect((await app.inject({ method: 'POST', url, headers, payload })).statusCode).toBe(200);
+    }
+    expect((await app.inject({ method: 'POST', url: '/v1/things/1/done' })).statusCode).toBe(200);
   });
 });
 

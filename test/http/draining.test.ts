@@ -120,6 +120,62 @@ test('what is not HTTP is answered with a problem, and the connection closed', a
   await app.close();
 });
 
+test('a request that names no host is answered with a problem, too, unless it is of HTTP/1.0', async () => {
+  const { app } = edge({ routes: [(scope) => scope.get('/things', async () => ({}))] });
+  const base = await app.listen({ port: 0, host: '127.0.0.1' });
+  const ask = async (version: string) => {
+    const socket = connect(Number(new URL(base).port), '127.0.0.1');
+    socket.write(`GET /things HTTP/${version}\r\nConnection: close\r\n\r\n`);
+    let text = '';
+    socket.on('data', (chunk) => {
+      text += chunk;
+    });
+    await once(socket, 'close');
+    return text;
+  };
+  expect(await ask('1.0')).toMatch(/^HTTP\/1\.1 200 /);
+  const refused = await ask('1.1');
+  expect(refused).toMatch(/^HTTP\/1\.1 400 /);
+  expect(refused).toMatch(/^content-type: application\/problem\+json/im);
+  await app.close();
+});
+
+test.each([
+  ['header fields', 'x: '],
+  ['body', 'content-type: application/json\r\ncontent-length: 9\r\n\r\n{'],
+])('a request whose %s does not come is told so as soon as its time is over', async (_name, part) => {
+  const requestTimeoutMs = 500;
+  const routes: Routes[] = [(scope) => scope.post('/things', async () => ({}))];
+  const { app } = edge({ settings: { requestTimeoutMs }, routes });
+  const base = await app.listen({ port: 0, host: '127.0.0.1' });
+  const begun = performance.now();
+  const socket = connect(Number(new URL(base).port), '127.0.0.1');
+  socket.write(`POST /things HTTP/1.1\r\nhost: x\r\n${part}`);
+  const [answer] = await once(socket, 'data');
+  expect(performance.now() - begun).toBeLessThan(4 * requestTimeoutMs);
+  expect(String(answer)).toMatch(/^HTTP\/1\.1 408 /);
+  expect(String(answer)).toContain('"code":"request_timeout"');
+  await app.close();
+});
+
+test('an upload that breaks off is not taken for a database that is away', async () => {
+  const { app, lines } = edge({ routes: [(scope) => scope.post('/things', async () => ({}))] });
+  const answered = Promise.withResolvers<number>();
+  app.addHook('onSend', (_request, reply, _payload, done) => {
+    answered.resolve(reply.statusCode);
+    done();
+  });
+  const base = await app.listen({ port: 0, host: '127.0.0.1' });
+  const socket = connect(Number(new URL(base).port), '127.0.0.1');
+  const head = 'host: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\nexpect: 100-continue\r\n';
+  socket.write(`POST /things HTTP/1.1\r\n${head}\r\n{`);
+  await once(socket, 'data');
+  socket.destroy();
+  expect(await answered.promise).toBe(400);
+  expect(lines.join()).not.toContain('read_store_unavailable');
+  await app.close();
+});
+
 test('header fields that are too large are a problem, too', async () => {
   const { app } = edge();
   const base = await app.listen({ port: 0, host: '127.0.0.1' });

@@ -185,6 +185,26 @@ describe('a list of jobs', () => {
     expect(listed.every((listing) => listing.owner === accountId && listing.status === 'failed')).toBe(true);
   });
 
+  test('has the ETag of what is in it, and is not sent again to who has it', async () => {
+    const { authorization } = await login();
+    const get = (url: string, headers: Record<string, string> = {}, method: 'GET' | 'HEAD' = 'GET') =>
+      app.inject({ method, url, headers: { authorization, ...headers } });
+    const first = await get('/v1/jobs?limit=2');
+    const etag = String(first.headers.etag);
+    expect(etag).toMatch(/^"[\w-]{20,}"$/);
+    expect(first.headers['cache-control']).toBe('private, no-cache');
+    for (const method of ['GET', 'HEAD'] as const) {
+      const again = await get('/v1/jobs?limit=2', { 'if-none-match': etag }, method);
+      expect(again.statusCode).toBe(304);
+      expect(again.body).toBe('');
+      expect(again.headers).toMatchObject({ etag, 'cache-control': 'private, no-cache' });
+      expect(again.headers['content-type']).toBeUndefined();
+    }
+    const other = await get('/v1/jobs?limit=3', { 'if-none-match': etag });
+    expect(other.statusCode).toBe(200);
+    expect(other.headers.etag).not.toBe(etag);
+  });
+
   test.each([
     'limit=0',
     'limit=201',

@@ -6,12 +6,12 @@ import type { Hmac } from '../../access/signing.ts';
 import type { RawEvent } from '../../domain/event.ts';
 import { type JobId, parseStreamId } from '../../domain/ids.ts';
 import { callerOf } from '../authentication.ts';
-import { uncachedList } from '../caching.ts';
+import { revalidatedList } from '../caching.ts';
 import { untilClosed } from '../consistency.ts';
 import { nextLink, readVersionCursor, writeVersionCursor } from '../cursors.ts';
 import type { Streams } from '../draining.ts';
 import { Problem } from '../problems.ts';
-import { Cursor, IdParams, Limit, Strict } from '../schemas.ts';
+import { Cursor, IdParams, Limit, NotModified, Strict } from '../schemas.ts';
 import { LastEventIdQuery, lastEventId, STREAM_HEADERS, TicketQuery, wantsStream } from '../streams.ts';
 import type { Routes } from '../types.ts';
 import { Event, metaOf, shownEvent } from './event.ts';
@@ -66,6 +66,7 @@ export function jobHistoryRoutes(deps: JobHistoryDeps): Routes {
               },
             },
             204: Type.Null({ description: 'You have seen its final event.' }),
+            304: NotModified,
           },
         },
         config: { auth: 'stream', reads: 'jobs' },
@@ -78,7 +79,8 @@ export function jobHistoryRoutes(deps: JobHistoryDeps): Routes {
         if (!id || !first || (owner !== undefined && metaOf(first).owner !== owner)) {
           throw new Problem('not_found', 'There is no such job of yours.');
         }
-        reply.header('vary', 'accept');
+        const vary = reply.getHeader('vary');
+        reply.header('vary', vary === undefined ? 'accept' : `${vary}, accept`);
         if (wantsStream(request.headers.accept)) return live(deps, request, reply, id);
         const { cursor, limit = 50 } = request.query;
         const list = `events of ${id}`;
@@ -87,7 +89,7 @@ export function jobHistoryRoutes(deps: JobHistoryDeps): Routes {
         const found = await deps.readHistory(id, { after, limit: limit + 1 });
         const items = found.slice(0, limit);
         const last = items.at(-1);
-        uncachedList(reply);
+        revalidatedList(reply);
         if (found.length <= limit || !last) return { items: items.map(shownEvent) };
         const nextCursor = writeVersionCursor(deps.hmac, list, last.version);
         reply.header('link', nextLink(request.url, nextCursor));

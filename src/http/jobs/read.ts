@@ -4,7 +4,7 @@ import { type JobId, parseStreamId } from '../../domain/ids.ts';
 import type { AsOf } from '../../projections/jobs/as-of.ts';
 import type { JobListing, JobView } from '../../projections/jobs/queries.ts';
 import { callerOf } from '../authentication.ts';
-import { notModified, uncachedList } from '../caching.ts';
+import { notModified, revalidatedList } from '../caching.ts';
 import { nextLink, readCursor, writeCursor } from '../cursors.ts';
 import { invalid, Problem } from '../problems.ts';
 import { Cursor, IdParams, Limit, NotModified, Status, Strict, Time } from '../schemas.ts';
@@ -80,7 +80,7 @@ export function jobReadRoutes(deps: JobReadDeps): Routes {
           tags: ['Jobs'],
           operationId: 'listJobs',
           querystring: Listing,
-          response: { 200: Jobs },
+          response: { 200: Jobs, 304: NotModified },
         },
         config: { auth: 'account', reads: 'jobs' },
       },
@@ -92,7 +92,7 @@ export function jobReadRoutes(deps: JobReadDeps): Routes {
         const found = await deps.listJobs({ ...listing, before, limit: limit + 1 });
         const items = found.slice(0, limit);
         const last = items.at(-1);
-        uncachedList(reply);
+        revalidatedList(reply);
         if (found.length <= limit || !last) return { items: items.map(shown) };
         const nextCursor = writeCursor(deps.hmac, 'jobs', last);
         reply.header('link', nextLink(request.url, nextCursor));
