@@ -61,8 +61,9 @@ function bareKey(text: string): string | undefined {
 }
 
 /**
- * The claim's key belongs to caller and route; the fingerprint says which request it was. Both are keyed
- * hashes: they are stored with the events, and a plain hash of a log-in could be searched for its password.
+ * The claim's key belongs to the caller and to the route as it was called, with its ids: claims are kept with their
+ * targets, so whether two targets knew of one another's would depend on their partitions. The fingerprint says which
+ * request it was. Both are keyed hashes: they are stored with the events, and a plain hash of a log-in could be searched for its password.
  */
 function idempotencyOf(
   hmac: Hmac,
@@ -71,14 +72,13 @@ function idempotencyOf(
   item?: { readonly index: number; readonly body: unknown },
 ) {
   const caller = request.caller?.accountId ?? 'anonymous';
-  const { url: route = '' } = request.routeOptions;
   const [path = ''] = request.url.split('?', 1);
   const parts = [request.method, path, canonicalJson(request.query)];
   const body = canonicalJson(item ? item.body : request.body);
   // A key has no line breaks, so nobody's key can end as an index does.
   const covered = item ? `${key}\n${item.index}` : key;
   return {
-    key: hmac('idempotency key', `${caller}\n${request.method} ${route}\n${covered}`).toString('hex'),
+    key: hmac('idempotency key', `${caller}\n${request.method} ${path}\n${covered}`).toString('hex'),
     fingerprint: hmac('fingerprint', [...parts, body].join('\n')).toString('hex'),
   };
 }

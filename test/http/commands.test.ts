@@ -133,6 +133,24 @@ describe('Idempotency-Key', () => {
     await app.close();
   });
 
+  test('of one target is none of another, wherever the two may be kept', async () => {
+    const keys: (string | undefined)[] = [];
+    const { app, login } = everyRoute({
+      cancelJob: async (context) => {
+        keys.push(context.idempotency?.key);
+        return done({ id: jobId, version: 2, status: 'cancelled' as const });
+      },
+    });
+    const { authorization } = await login();
+    for (const id of [jobId, `${jobId.slice(0, -1)}0`, jobId]) {
+      const headers = { authorization, 'idempotency-key': 'k' };
+      await app.inject({ method: 'POST', url: `/v1/jobs/${id}/cancel`, headers });
+    }
+    expect(keys).toHaveLength(3);
+    expect(keys[0]).toBe(keys[2]);
+    expect(keys[0]).not.toBe(keys[1]);
+  });
+
   test('that was used before gets the first answer again, and is told so', async () => {
     const { ask, login } = exporting(async () => ({ ...done(accepted), replayed: true }));
     const { response } = await ask((await login()).authorization, { 'idempotency-key': '"k"' });
