@@ -9,6 +9,7 @@ import { cancelJob, discardJob, enqueueJob, foreseeChange, retryJob } from '../c
 import { pauseQueue, resumeQueue } from '../commands/queues.ts';
 import { createSchedule, deleteSchedule } from '../commands/schedules.ts';
 import { endSession, login, refreshSession } from '../commands/sessions.ts';
+import type { RawEvent } from '../domain/event.ts';
 import { createJobTypes } from '../domain/job-types.ts';
 import { sessionFold } from '../domain/sessions.ts';
 import { connectSubscriber } from '../eventstore/connections.ts';
@@ -18,8 +19,10 @@ import { createCheckpointWatches } from '../eventstore/watches.ts';
 import { configuredJobTypes, features, jobTypes, projections } from '../features.ts';
 import { blobRoutes } from '../http/blobs.ts';
 import { commandContexts } from '../http/commands.ts';
+import { type FindFirstEvent, onceMade, type WaitForReadModel } from '../http/consistency.ts';
 import { createStreams } from '../http/draining.ts';
 import { storeOutageOf } from '../http/failures.ts';
+import { metaOf } from '../http/jobs/event.ts';
 import { metaRoutes } from '../http/meta.ts';
 import { createServer } from '../http/server.ts';
 import { streamTicketRoutes } from '../http/stream-tickets.ts';
@@ -57,6 +60,13 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
   const tokenKeys = readTokenKeys(config.TOKEN_KEYS);
   const types = createJobTypes([...jobTypes, ...configuredJobTypes(config)]);
   const ready = () => readinessOf(side);
+  const waitForReadModel: WaitForReadModel = (wait) =>
+    readAtLeast({ db, waitFor: side.waits.waitFor }, { ...wait, group: groupNamed(wait.projection) });
+  const findFirst: FindFirstEvent = async (id) => {
+    const [first] = await store.history(id, { after: 0, limit: 1 });
+    return first && { position: first, ...ownerOf(first) };
+  };
+  const made = { findFirst, wait: waitForReadModel };
 
   const server = createServer({
     logger,
@@ -66,8 +76,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
     hmac,
     takeLimit,
     streams,
-    waitForReadModel: (wait) =>
-      readAtLeast({ db, waitFor: side.waits.waitFor }, { ...wait, group: groupNamed(wait.projection) }),
+    waitForReadModel,
     settings: {
       corsOrigins: config.CORS_ORIGINS,
       trustProxy: config.TRUST_PROXY,
@@ -79,7 +88,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         contextOf,
         takeLimit,
         registerAccount: (...rest) => registerAccount(commands, ...rest),
-        findAccount: (id) => findAccount(db, id),
+        findAccount: onceMade(made, 'accounts', (id) => findAccount(db, id)),
         openFor: side.people.openFor,
       }),
       features.sessions.routes({
@@ -102,7 +111,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         retryJob: (...rest) => retryJob(commands, ...rest),
         discardJob: (...rest) => discardJob(commands, ...rest),
         foreseeChange: (...rest) => foreseeChange(commands, ...rest),
-        findJob: (id, owner) => findJob(db, id, owner),
+        findJob: onceMade(made, 'jobs', (id, owner) => findJob(db, id, owner)),
         listJobs: (listing) => listJobs(db, listing),
         jobAsOf: (id, asOf) => jobAsOf(wholeHistory(store, id), asOf),
         readHistory: store.history,
@@ -113,7 +122,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
       features.exports.routes({
         contextOf,
         requestExport: (...rest) => requestExport(commands, ...rest),
-        findExport: (id, owner) => findExport(db, id, owner),
+        findExport: onceMade(made, 'exports', (id, owner) => findExport(db, id, owner)),
         blobSecret,
         watchReadModel: (projection, partition) => watchCheckpoints(groupNamed(projection), partition),
         streams,
@@ -126,7 +135,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         shortestPauseSeconds: config.SCHEDULE_SHORTEST_PAUSE_SECONDS,
         createSchedule: (...rest) => createSchedule(commands, ...rest),
         deleteSchedule: (...rest) => deleteSchedule(commands, ...rest),
-        findSchedule: (id, owner) => findSchedule(db, id, owner),
+        findSchedule: onceMade(made, 'schedules', (id, owner) => findSchedule(db, id, owner)),
         listSchedules: (listing) => listSchedules(db, listing),
       }),
       features.webhooks.routes({ secretOf: webhookSecrets(hmac) }),
@@ -163,6 +172,12 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
     await close();
     throw error;
   }
+}
+
+/** Written by `encodeChange` alone. */
+function ownerOf(event: RawEvent): { owner?: string } {
+  const { owner } = metaOf(event);
+  return owner === undefined ? {} : { owner };
 }
 
 function limiter({ config, logger }: Base, store: OpenEventStore, hmac: Hmac): TakeLimit {

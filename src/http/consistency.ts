@@ -1,4 +1,5 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
+import { parseStreamId, type StreamId } from '../domain/ids.ts';
 import { type Position, parsePosition } from '../domain/position.ts';
 import { invalid, Problem } from './problems.ts';
 import type { App } from './types.ts';
@@ -45,16 +46,52 @@ async function waitFor(
     timeoutMs: seconds * 1000,
     signal: untilClosed(reply),
   });
+  if (outcome !== 'ok') throw notThere(outcome, seconds);
+}
+
+function notThere(outcome: 'behind' | 'lost' | 'parked', seconds: number): Problem {
   switch (outcome) {
-    case 'ok':
-      return;
     case 'behind':
-      throw new Problem('read_model_behind', `The read model did not come that far within ${seconds} s.`);
+      return new Problem('read_model_behind', `The read model did not come that far within ${seconds} s.`);
     case 'lost':
-      throw new Problem('position_lost', 'A position of Consistent-With was lost with Redis.');
+      return new Problem('position_lost', 'A position of Consistent-With was lost with Redis.');
     case 'parked':
-      throw new Problem('read_model_parked', 'The event at a position of Consistent-With is parked.');
+      return new Problem('read_model_parked', 'An event that the answer must include is parked.');
   }
+}
+
+/** The first event of a stream: where it stands, and whose the stream is. */
+export type FindFirstEvent = (
+  id: StreamId,
+) => Promise<{ readonly position: Position; readonly owner?: string } | undefined>;
+
+/**
+ * A query for one thing that waits, five seconds at most, where it was made a moment ago and the read model has not
+ * come to it: who follows a `Location` at once would be told that there is nothing, and some clients, `EventSource`
+ * among them, never ask again. Whose it is not is told so at once. What happened to it later, `Consistent-With` waits
+ * for. The query throws a `Problem` where the read model does not come that far.
+ *
+ * @param find with `owner`, only if it is theirs
+ */
+export function onceMade<V>(
+  deps: { readonly findFirst: FindFirstEvent; readonly wait: WaitForReadModel },
+  projection: string,
+  find: (id: string, owner?: string) => Promise<V | undefined>,
+): (id: string, owner?: string) => Promise<V | undefined> {
+  return async (id, owner) => {
+    const found = await find(id, owner);
+    const streamId = found === undefined ? parseStreamId(id) : undefined;
+    const first = streamId && (await deps.findFirst(streamId));
+    if (!first || (owner !== undefined && first.owner !== owner)) return found;
+    const outcome = await deps.wait({
+      projection,
+      positions: [first.position],
+      timeoutMs: DEFAULT_WAIT_SECONDS * 1000,
+      signal: new AbortController().signal,
+    });
+    if (outcome === 'behind' || outcome === 'parked') throw notThere(outcome, DEFAULT_WAIT_SECONDS);
+    return find(id, owner);
+  };
 }
 
 function positionsOf(header: string): Position[] {

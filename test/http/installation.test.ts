@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Client, Person } from '../support/client.ts';
 import { createInstallation, type Installation, waitUntil } from '../support/installation.ts';
-import { ownRedisSetting } from '../support/setting.ts';
+import { ownRedisSetting, sharedSetting } from '../support/setting.ts';
 import { createWorld, type World } from '../support/world.ts';
 
 // What keeps state, on the real thing: one installation for all of it.
@@ -207,6 +207,40 @@ test('a query waits for its caller’s own write, and says where it can not', as
   expect(behind.body.code).toBe('read_model_behind');
   expect(behind.headers.get('retry-after')).toBeTruthy();
   expect((await get('not a position')).status).toBe(400);
+});
+
+test('what was made a moment ago is waited for by who asks for it, and is not there for anybody else', async () => {
+  const { installation: own } = await sharedSetting();
+  await own.start('api');
+  const api = own.client();
+  // Before any read model has seen anything at all.
+  const [made, other] = await Promise.all([api.register(), api.register()]);
+  const { token } = made;
+  const job = { type: 'echo', payload: {} };
+  const schedule = { cron: '0 9 * * *', job };
+  const asked = await Promise.all([
+    api.send('POST', '/v1/jobs', { token, body: job }),
+    api.send('POST', '/v1/exports', { token, body: exported }),
+    api.send('POST', '/v1/schedules', { token, body: schedule }),
+  ]);
+  const paths = asked.map(({ headers }) => String(headers.get('location')));
+  expect(paths).toHaveLength(3);
+  for (const path of paths) {
+    expect((await api.send('GET', path, { token: other.token })).body.code).toBe('not_found');
+  }
+  const begun = performance.now();
+  expect((await api.send('GET', paths[0] ?? '', { token })).body.code).toBe('read_model_behind');
+  expect(performance.now() - begun).toBeGreaterThan(4_500);
+
+  const asking = ['/v1/accounts/me', ...paths].map((path) => api.send('GET', path, { token }));
+  await own.start('projectors');
+  const found = await Promise.all(asking);
+  expect(found.map(({ status }) => status)).toEqual([200, 200, 200, 200]);
+  expect((await api.send('DELETE', paths[2] ?? '', { token })).status).toBe(204);
+  await waitUntil(
+    async () => (await api.send('GET', paths[2] ?? '', { token })).status === 404,
+    'what was deleted not to be there',
+  );
 });
 
 test('while Redis is away, queries go on with a token that was good, and commands say that nothing was done', async () => {
