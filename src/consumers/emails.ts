@@ -74,13 +74,34 @@ async function sendEmail(
       rejected: to.flatMap((address, index) => (rejected.has(address) ? [index] : [])),
     };
   } catch (error) {
-    throw signal.aborted ? signal.reason : worthAnother(error);
+    throw signal.aborted ? signal.reason : worthAnother(error, to);
   }
 }
 
 /** A server's 5xx is its last word on this email; one on our credentials is for an operator to mend meanwhile. */
-function worthAnother(error: unknown): unknown {
-  if (!(error instanceof Error) || !('permanent' in error) || error.permanent !== true) return error;
-  if ('code' in error && error.code === 'EAUTH') return error;
-  return new NoRetryError(error.message, { cause: error });
+function worthAnother(error: unknown, to: readonly string[]): unknown {
+  if (!(error instanceof Error)) return error;
+  const message = withoutAddresses(error.message, to);
+  const code = 'code' in error ? error.code : undefined;
+  // Neither the cause nor its stack, which begins with what the server said.
+  if ('permanent' in error && error.permanent === true && code !== 'EAUTH') return new NoRetryError(message);
+  return Object.assign(new Error(message), code === undefined ? {} : { code });
+}
+
+const ADDRESS = /[^\s<>()[\]",;:]+@[^\s<>()[\]",;:]+/g;
+
+/**
+ * Servers name in their refusals whom they do not know, and log-ins. A failure is kept, listed and logged, where the
+ * addresses that an email goes to are not to be.
+ */
+function withoutAddresses(text: string, to: readonly string[]): string {
+  const names = new Set(to.map((address) => address.slice(0, address.lastIndexOf('@')).toLowerCase()));
+  return text
+    .replace(ADDRESS, '<address>')
+    .replace(/[\w.!#$%&'*+/=?^`{|}~-]+/g, (word) => (names.has(bare(word).toLowerCase()) ? '<name>' : word));
+}
+
+/** Without what a sentence or a quotation puts around it. */
+function bare(word: string): string {
+  return word.replace(/^['`]+|['`.!?]+$/g, '');
 }

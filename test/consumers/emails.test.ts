@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { JobContext } from '../../src/consumers/define-job.ts';
 import { emailJob } from '../../src/consumers/emails.ts';
+import { normaliseError } from '../../src/consumers/normalise.ts';
 import {
   type EmailPayload,
   type EmailResult,
@@ -88,6 +89,18 @@ describe('An email.send', () => {
 
   test('is to be tried again where no server answers', async () => {
     await expect(send('smtp://127.0.0.1:1', email)).rejects.not.toMatchObject({ name: 'NoRetryError' });
+  });
+
+  test.each([550, 450])('that is refused with a %i names nobody in its failure', async (code) => {
+    const said =
+      "5.1.1 <Ada.L@Example.org>: no mailbox 'ada.l' here, and ada.l@example.org is no alias: mailbox full";
+    const { url } = await startMailServer({ refuse: { 'ada.l@example.org': [code, said] } });
+    const failure = await send(url, { ...email, to: ['ada.l@example.org'] }).catch(normaliseError);
+    expect(JSON.stringify(failure)).not.toMatch(/ada/i);
+    expect(failure).toMatchObject({
+      message: expect.stringContaining(`${code} 5.1.1 <<address>>: no mailbox`),
+    });
+    expect(failure).toMatchObject({ message: expect.stringContaining('mailbox full') });
   });
 
   test('says which recipients the server did not take; the others have it', async () => {

@@ -3,13 +3,13 @@ import { onTestFinished } from 'vitest';
 
 export type Mail = { readonly from: string; readonly to: readonly string[]; readonly text: string };
 
-/** What a server says instead of taking an address: an SMTP code. */
-export type Refusals = Readonly<Record<string, number>>;
+/** What a server says instead of taking an address: an SMTP code, or that and what it says besides. */
+export type Refusals = Readonly<Record<string, number | readonly [code: number, text: string]>>;
 
 /** A real SMTP server on a port of its own; gone with the test. `refuse` may change while it runs. */
 export async function startMailServer(settings: { refuse?: Refusals; silent?: boolean } = {}) {
   const mails: Mail[] = [];
-  const refuse: Record<string, number> = { ...settings.refuse };
+  const refuse: Record<string, Refusals[string]> = { ...settings.refuse };
   const server = new SMTPServer({
     authOptional: true,
     closeTimeout: 100,
@@ -41,6 +41,8 @@ export async function startMailServer(settings: { refuse?: Refusals; silent?: bo
   return { url: `smtp://127.0.0.1:${port}`, mails, refuse };
 }
 
-function refusal(code: number | undefined): Error | null {
-  return code === undefined ? null : Object.assign(new Error('not this one'), { responseCode: code });
+function refusal(said: Refusals[string] | undefined): Error | null {
+  if (said === undefined) return null;
+  const [responseCode, text] = typeof said === 'number' ? [said, 'not this one'] : said;
+  return Object.assign(new Error(text), { responseCode });
 }
