@@ -2,7 +2,7 @@ import { type Kysely, sql } from 'kysely';
 import type { PeopleTables } from '../access/tables.ts';
 import type { Config } from '../config.ts';
 import { openDatabase } from '../eventstore/postgres.ts';
-import { createEventStore, type OpenEventStore } from '../eventstore/store.ts';
+import { createEventStore, type EventStoreOptions, type OpenEventStore } from '../eventstore/store.ts';
 import type { Database } from '../projections/database.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Readiness } from '../telemetry/management.ts';
@@ -30,7 +30,11 @@ export type Db = Kysely<Database & PeopleTables>;
 export type Parts = { readonly db: Db; readonly store: OpenEventStore; close(): Promise<void> };
 
 /** Opens database and event store. Throws what an operator must set right before anything can start. */
-export async function openParts({ config, logger, metrics }: Base, name: string): Promise<Parts> {
+export async function openParts(
+  { config, logger, metrics }: Base,
+  name: string,
+  patience: Pick<EventStoreOptions, 'startWithinMs'> = {},
+): Promise<Parts> {
   const db: Db = openDatabase({
     url: config.DATABASE_URL,
     max: config.DATABASE_POOL,
@@ -44,6 +48,7 @@ export async function openParts({ config, logger, metrics }: Base, name: string)
       prefix: config.KEY_PREFIX,
       partitions: config.PARTITIONS,
       name,
+      ...patience,
       onCommit(outcome, seconds) {
         metrics.commits.inc({ outcome });
         metrics.commitDuration.observe(seconds);

@@ -22,9 +22,9 @@ import { randomText } from './random.ts';
 const SESSION_LIFETIME_MS = 30 * 24 * 3_600_000;
 
 /** What is needed to send commands, over HTTP or from the command line. */
-export async function openWriteSide(base: Base, name: string) {
+export async function openWriteSide(base: Base, name: string, patience?: Parameters<typeof openParts>[2]) {
   const { config } = base;
-  const parts = await openParts(base, name);
+  const parts = await openParts(base, name, patience);
   const hmac = createHmacs(config.HMAC_KEY);
   const people = peopleOf(config, parts.db);
   const subscriber = connectSubscriber({ url: config.REDIS_URL, name: `${name}-checkpoints` });

@@ -6,6 +6,9 @@ import { openDatabase } from '../eventstore/postgres.ts';
 import { createLogger } from '../telemetry/logging.ts';
 import { createMetrics } from '../telemetry/metrics.ts';
 
+/** Somebody waits at a terminal. */
+const START_WITHIN_MS = 5_000;
+
 export type WriteSide = Awaited<ReturnType<typeof openWriteSide>>;
 
 /** What the environment names. Only errors are logged: what a command has to say it prints. */
@@ -18,7 +21,7 @@ function base(): Base {
 /** Connects to the installation's Redis and Postgres for one command. */
 export async function withInstallation<T>(run: (side: WriteSide, base: Base) => Promise<T>): Promise<T> {
   const its = base();
-  const side = await openWriteSide(its, 'cli');
+  const side = await openWriteSide(its, 'cli', { startWithinMs: START_WITHIN_MS });
   try {
     return await run(side, its);
   } finally {

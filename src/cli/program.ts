@@ -1,4 +1,5 @@
 import { Command } from 'commander';
+import packageJson from '../../package.json' with { type: 'json' };
 import { accountsCommand } from './accounts.ts';
 import { deadLettersCommand } from './dead-letters/commands.ts';
 import { examples } from './examples.ts';
@@ -15,6 +16,7 @@ import { verify } from './verify.ts';
 export function program(): Command {
   const millrace = new Command('millrace')
     .description('Operate a Millrace installation.')
+    .version(packageJson.version, '-V, --version', 'print the version')
     .exitOverride()
     .showHelpAfterError()
     .addHelpText(

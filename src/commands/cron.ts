@@ -31,9 +31,17 @@ export function readCron(expression: string, timezone: string): ReadCron {
   try {
     return { ok: true, ticks: ticksOf(expression, timezone) };
   } catch (error) {
-    const detail = error instanceof Error ? error.message.replace(/^CronPattern: /, '') : String(error);
-    return { ok: false, part: 'cron', detail: `is no cron expression: ${detail}` };
+    return { ok: false, part: 'cron', detail: `is no cron expression: ${faultOf(error)}` };
   }
+}
+
+/** As the library says it, which counts days and months from 0. */
+function faultOf(error: unknown): string {
+  const text = error instanceof Error ? error.message.replace(/^CronPattern: /, '') : String(error);
+  return text.replace(
+    /^(Invalid value for (?:day|month): )(-?\d+)$/,
+    (_, said, at) => said + (Number(at) + 1),
+  );
 }
 
 /** The smallest of the next pauses between ticks, ms. Infinite where there are none. */

@@ -104,7 +104,11 @@ function connect(options: ConnectionOptions, settings: Settings): Connection {
   const waiting = new Set<(runId: string) => void>();
   const listeners: ((runId: string) => void)[] = [];
 
-  redis.on('error', options.onError ?? (() => {}));
+  let trouble: Error | undefined;
+  redis.on('error', (error) => {
+    trouble = error;
+    options.onError?.(error);
+  });
   redis.on('close', () => {
     runId = undefined;
     connects++;
@@ -121,7 +125,8 @@ function connect(options: ConnectionOptions, settings: Settings): Connection {
       },
       (error: unknown) => {
         if (connection !== connects) return;
-        options.onError?.(error instanceof Error ? error : new Error(String(error)));
+        trouble = error instanceof Error ? error : new Error(String(error));
+        options.onError?.(trouble);
         redis.disconnect(true); // not usable as it is: begin again
       },
     );
@@ -135,7 +140,7 @@ function connect(options: ConnectionOptions, settings: Settings): Connection {
       return new Promise((resolve, reject) => {
         const timer = setTimeout(() => {
           waiting.delete(done);
-          reject(new StoreUnavailableError(`Redis does not answer within ${timeoutMs} ms`));
+          reject(new StoreUnavailableError(silence(redis, timeoutMs, trouble), { cause: trouble }));
         }, timeoutMs);
         const done = (learnt: string) => {
           clearTimeout(timer);
@@ -148,6 +153,12 @@ function connect(options: ConnectionOptions, settings: Settings): Connection {
     reconnect: () => redis.disconnect(true),
     close: () => redis.disconnect(),
   };
+}
+
+/** Which server, for how long, and what was last heard of it; no credentials. */
+function silence({ options }: Redis, timeoutMs: number, trouble: Error | undefined): string {
+  const at = options.path ?? `${options.host}:${options.port}`;
+  return `Redis at ${at} does not answer within ${timeoutMs} ms${trouble ? `: ${trouble.message}` : ''}`;
 }
 
 async function learn(redis: Redis, scripts: readonly Script[]): Promise<string> {

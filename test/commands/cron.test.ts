@@ -130,6 +130,15 @@ describe('what is no cron expression, or no time zone', () => {
   ])('"%s" in "%s" is refused for its %s', (expression, timezone, part) => {
     expect(readCron(expression, timezone)).toMatchObject({ ok: false, part });
   });
+
+  test.each([
+    ['* * 0 * *', 'day: 0'],
+    ['* * 32 * *', 'day: 32'],
+    ['* * * 13 *', 'month: 13'],
+    ['60 * * * *', 'minute: 60'],
+  ])('"%s" is said with the number that was written', (expression, detail) => {
+    expect(readCron(expression, 'UTC')).toMatchObject({ detail: expect.stringContaining(detail) });
+  });
 });
 
 test('the page about schedules shows what can be read', async () => {

@@ -15,6 +15,11 @@ export type AddressCheck = (address: string) => boolean;
 
 /** Globally routed unicast (RFC 4291, IANA): what is outside of it is of no use to anybody outside. */
 const GLOBAL_V6 = ipaddr.parseCIDR('2000::/3');
+/** Public by their range, and the machine's own cloud by what answers there. */
+const OF_THE_CLOUD: ReadonlySet<string> = new Set([
+  // Azure: its agent's host, with certificates and settings of the machine.
+  '168.63.129.16',
+]);
 
 /**
  * Public addresses, and private ones that are named. Whatever IANA keeps for something special is refused: private,
@@ -32,7 +37,7 @@ export function addressCheck(allowPrivate: readonly string[]): AddressCheck {
       ([network, bits]) => network.kind() === address.kind() && address.match(network, bits),
     );
     if (named) return true;
-    if (address.range() !== 'unicast') return false;
+    if (address.range() !== 'unicast' || OF_THE_CLOUD.has(address.toString())) return false;
     return address.kind() === 'ipv4' || address.match(GLOBAL_V6);
   };
 }

@@ -12,6 +12,7 @@ describe('Requests are not sent', () => {
     '100.64.0.1', // carrier NAT
     '127.0.0.1',
     '127.255.255.254',
+    '168.63.129.16', // public by its range: the agent's host of Azure
     '169.254.169.254', // cloud metadata
     '172.16.0.1',
     '172.31.255.255',
@@ -27,6 +28,7 @@ describe('Requests are not sent', () => {
     '::127.0.0.1', // IPv4-compatible
     '::ffff:127.0.0.1', // IPv4-mapped
     '::ffff:a9fe:a9fe',
+    '::ffff:168.63.129.16',
     '::ffff:0:127.0.0.1', // translated
     '64:ff9b::10.0.0.1', // NAT64 of a private address
     '64:ff9b::a9fe:a9fe',
