@@ -6,9 +6,8 @@ import { Problem } from './problems.ts';
 import type { App } from './types.ts';
 
 /** What may hide something that is refused; everything else is not looked through. */
-const SUSPECT = /\\u(?:0000|d[89a-f])|\\u00[5-7]|__proto__|constructor|prototype/i;
+const SUSPECT = /\\u(?:0000|d[89a-f])|\\u00[5-7]|__proto__|prototype/i;
 const MAX_DEPTH = 100;
-const FORBIDDEN_NAMES = new Set(['__proto__', 'constructor', 'prototype']);
 
 /**
  * Reads JSON bodies. Refuses (400, with a pointer) what later steps can't store or must never merge: U+0000 and
@@ -91,12 +90,19 @@ function refuseForbidden(root: unknown): void {
     } else if (typeof value === 'object' && value !== null) {
       for (const [name, child] of Object.entries(value)) {
         const at = `${pointer}/${escapePointer(name.toWellFormed().replaceAll('\0', '\uFFFD')).slice(0, 100)}`;
-        const fault = FORBIDDEN_NAMES.has(name) ? 'is not a name that is taken' : faultOf(name);
+        const fault = reachesPrototype(name, child) ? 'is not a name that is taken' : faultOf(name);
         if (fault) throw refused(at, fault);
         open.push({ value: child, pointer: at });
       }
     }
   }
+}
+
+/** `constructor` alone is a word like others: makers of racing cars are called that. */
+function reachesPrototype(name: string, child: unknown): boolean {
+  return (
+    name === '__proto__' || (name === 'constructor' && isObject(child) && Object.hasOwn(child, 'prototype'))
+  );
 }
 
 function refused(pointer: string, detail: string): Problem {

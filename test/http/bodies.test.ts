@@ -32,7 +32,8 @@ const post = (payload: string | Buffer, type = 'application/json') =>
 
 describe('a body', () => {
   test('that is as it should be arrives as it was sent', async () => {
-    const body = { name: 'Zoë 👩‍👩‍👧 \u2028', count: 3, payload: { deep: [1, null, 'a"b\\c'] } };
+    const words = { constructor: 'Lotus', prototype: { constructor: {} }, toString: 1 };
+    const body = { name: 'Zoë 👩‍👩‍👧 \u2028', count: 3, payload: { deep: [1, null, 'a"b\\c'], words } };
     expect((await post(JSON.stringify(body))).json()).toEqual(body);
     expect((await post(JSON.stringify({ name: 'x' }), 'application/json; charset=utf-8')).statusCode).toBe(
       200,
