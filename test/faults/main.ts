@@ -37,23 +37,28 @@ ${Object.entries(COUNTS)
 
 const SHOWN = 12;
 
-process.exitCode = await main();
+const OPTIONS = {
+  seed: { type: 'string', default: '1' },
+  minutes: { type: 'string', default: '1' },
+  storm: { type: 'string', default: '45' },
+  rate: { type: 'string', default: '40' },
+  faults: { type: 'string' },
+  fsync: { type: 'string' },
+  prove: { type: 'boolean', default: false },
+  only: { type: 'string' },
+  json: { type: 'boolean', default: false },
+  help: { type: 'boolean', default: false },
+} as const;
 
-async function main(): Promise<number> {
-  const { values } = parseArgs({
-    options: {
-      seed: { type: 'string', default: '1' },
-      minutes: { type: 'string', default: '1' },
-      storm: { type: 'string', default: '45' },
-      rate: { type: 'string', default: '40' },
-      faults: { type: 'string' },
-      fsync: { type: 'string' },
-      prove: { type: 'boolean', default: false },
-      only: { type: 'string' },
-      json: { type: 'boolean', default: false },
-      help: { type: 'boolean', default: false },
-    },
-  });
+process.exitCode = await main(process.argv.slice(2)).catch((error: unknown) => {
+  // 1 says that something was counted, so what was typed wrongly must not leave with it.
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  if (!(error instanceof Error && code.startsWith('ERR_PARSE_ARGS'))) throw error;
+  return wrong(error.message.split('\n', 1)[0] ?? '');
+});
+
+async function main(args: readonly string[]): Promise<number> {
+  const { values } = parseArgs({ args: [...args], options: OPTIONS });
   if (values.help) {
     console.log(HELP);
     return 0;
@@ -64,8 +69,16 @@ async function main(): Promise<number> {
   const only = values.faults?.split(',').map((name) => name.trim());
   const unknown = only?.find((name) => !Object.hasOwn(KINDS, name));
   if (unknown !== undefined) return wrong(`--faults ${unknown}`);
-  const [seed, minutes, storm, rate] = [values.seed, values.minutes, values.storm, values.rate].map(Number);
-  if (!seed || !minutes || !storm || !rate) return wrong('a number that is none');
+  const { seed, minutes, storm, rate } = {
+    seed: /^\d{1,9}$/.test(values.seed) ? Number(values.seed) : Number.NaN,
+    minutes: Number(values.minutes),
+    storm: Number(values.storm),
+    rate: Number(values.rate),
+  };
+  if (Number.isNaN(seed)) return wrong(`--seed ${values.seed}`);
+  if (!(minutes >= 0)) return wrong(`--minutes ${values.minutes}`);
+  if (!(storm > 0)) return wrong(`--storm ${values.storm}`);
+  if (!(rate > 0)) return wrong(`--rate ${values.rate}`);
 
   const say = values.json ? () => {} : (line: string) => console.log(line);
   const until = Date.now() + minutes * 60_000;
@@ -93,7 +106,7 @@ async function main(): Promise<number> {
 }
 
 function wrong(what: string): number {
-  console.error(`${what} can't be used; see --help`);
+  console.error(`This can't be used: ${what}. See --help.`);
   return 2;
 }
 
