@@ -99,7 +99,7 @@ const Variables = Type.Object({
   BLOB_DIR: Type.String({
     default: '.millrace/blobs',
     minLength: 1,
-    description: 'Folder of exports; the API and the workers share it',
+    description: 'Folder of exports and of the ledger’s archives; all roles share it',
   }),
   WORKER_CONCURRENCY: Type.Integer({
     default: 8,

@@ -7,6 +7,7 @@ import type { Database } from '../projections/database.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Readiness } from '../telemetry/management.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import { openArchives } from './archives.ts';
 
 /** What each process of an installation is made of. */
 export type Base = {
@@ -45,6 +46,7 @@ export async function openParts(
     const store = await createEventStore({
       redisUrl: config.REDIS_URL,
       db,
+      archives: openArchives(config),
       prefix: config.KEY_PREFIX,
       partitions: config.PARTITIONS,
       name,

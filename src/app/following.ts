@@ -7,7 +7,7 @@ import type { Base, Parts } from './base.ts';
 
 /** Streams live, for all that follow one in this process: over one connection. */
 export function openFollowing({ config, logger }: Base, { db, store }: Parts, name: string) {
-  const { keys, reader, fence, told } = store;
+  const { keys, reader, fence, told, archives } = store;
   const blocking = connectBlocking({
     url: config.REDIS_URL,
     name: `${name}-tail`,
@@ -16,7 +16,7 @@ export function openFollowing({ config, logger }: Base, { db, store }: Parts, na
   });
   const tail = openLogTail({ keys, blocking, reader, fence, told });
   const read = (...rest: [StreamId, { after?: number; limit?: number }]) =>
-    readHistory({ connection: reader, db, keys, fence }, ...rest);
+    readHistory({ connection: reader, db, keys, fence, archives }, ...rest);
   return {
     follow: (id: StreamId, options: FollowOptions) => followStream({ tail, read }, id, options),
     close: tail.close,

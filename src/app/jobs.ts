@@ -18,6 +18,7 @@ export function jobDefinitions(config: Config, parts: Pick<Parts, 'db' | 'store'
     ...plainJobs,
     features.exports.job({
       db,
+      archives: parts.store.archives,
       blobs: createDiskStore(config.BLOB_DIR),
       openSealed: (accountId, data) => unsealed(data, (texts) => people.openFor(accountId, texts)),
       randomText,

@@ -41,6 +41,6 @@ export async function withPostgres<T>(run: (db: Db, config: Config) => Promise<T
 }
 
 /** Connects to Postgres alone: who only reads can do so while Redis is away. */
-export async function withReadModels<T>(run: (db: Db, hmac: Hmac) => Promise<T>): Promise<T> {
-  return withPostgres((db, { HMAC_KEY }) => run(db, createHmacs(HMAC_KEY)));
+export async function withReadModels<T>(run: (db: Db, hmac: Hmac, config: Config) => Promise<T>): Promise<T> {
+  return withPostgres((db, config) => run(db, createHmacs(config.HMAC_KEY), config));
 }

@@ -5,6 +5,7 @@ import { deadLettersCommand } from './dead-letters/commands.ts';
 import { examples } from './examples.ts';
 import { EXIT_CODES } from './exit.ts';
 import { jobsCommand } from './jobs/commands.ts';
+import { ledgerCommand } from './ledger.ts';
 import { migrate } from './migrate.ts';
 import { queuesCommand } from './queues.ts';
 import { recoverCommand } from './recover.ts';
@@ -31,6 +32,7 @@ Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll(
     deadLettersCommand(),
     schedulesCommand(),
     queuesCommand(),
+    ledgerCommand(),
     accountsCommand(),
   ]) {
     millrace.addCommand(inheriting(command, millrace));

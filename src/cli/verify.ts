@@ -1,5 +1,6 @@
+import { openArchives } from '../app/archives.ts';
 import { forEachReadModel, type ReadModelName } from '../app/read-models.ts';
-import { readConfig } from '../config.ts';
+import { type Config, readConfig } from '../config.ts';
 import { codec } from '../domain/events.ts';
 import { connectReader } from '../eventstore/connections.ts';
 import { createKeys } from '../eventstore/partitions.ts';
@@ -39,7 +40,12 @@ export async function verify(subject: string | undefined, options: Options): Pro
     statementTimeoutMs: 0,
     idleInTransactionTimeoutMs: 600_000,
   });
-  const narrowed = { ...(since ? { since } : {}), ...(sample === undefined ? {} : { sample }) };
+  const archives = openArchives(config);
+  const narrowed = {
+    archives,
+    ...(since ? { since } : {}),
+    ...(sample === undefined ? {} : { sample }),
+  };
   const readModels = forEachReadModel(
     (projection) => (findings: Findings) => verifyProjection(db, projection, codec, findings, narrowed),
   );
@@ -50,7 +56,7 @@ export async function verify(subject: string | undefined, options: Options): Pro
       if (!options.json) printReport(report);
     };
     if (names.ledger && !since && sample === undefined) {
-      say(await verified('ledger', (findings) => ledger(db, config.PARTITIONS, findings)));
+      say(await verified('ledger', (findings) => ledger(db, config, findings)));
       say(await verified('log', (findings) => log(db, config, findings)));
     }
     for (const name of names.projections) {
@@ -78,18 +84,18 @@ async function verified(subject: string, look: (findings: Findings) => Promise<L
 
 type Db = ReturnType<typeof openDatabase<Database>>;
 
-async function ledger(db: Db, partitions: number, findings: Findings): Promise<Looked> {
-  return { events: await verifyLedger(db, partitions, findings) };
+async function ledger(db: Db, config: Config, findings: Findings): Promise<Looked> {
+  return { events: await verifyLedger(db, config.PARTITIONS, findings, openArchives(config)) };
 }
 
 /** What Redis holds, compared with the ledger. */
-async function log(db: Db, config: ReturnType<typeof readConfig>, findings: Findings): Promise<Looked> {
+async function log(db: Db, config: Config, findings: Findings): Promise<Looked> {
   const connection = connectReader({ url: config.REDIS_URL, name: 'verify' });
   try {
     await connection.whenReady(5_000);
     let events = 0;
     for (const keys of createKeys(config.KEY_PREFIX, config.PARTITIONS)) {
-      events += await verifyOverlap(connection.redis, db, keys, findings);
+      events += await verifyOverlap(connection.redis, db, keys, findings, openArchives(config));
     }
     return { events };
   } finally {

@@ -8,6 +8,7 @@ import { codec } from '../domain/events.ts';
 import { type ExportEvent, type ExportPayload, ExportResult, exportJobType } from '../domain/exports.ts';
 import { type AccountId, type ExportId, parseStreamId } from '../domain/ids.ts';
 import { formatPosition } from '../domain/position.ts';
+import type { Archives } from '../eventstore/archive/archives.ts';
 import { ledgerHeads } from '../eventstore/checkpoints.ts';
 import { countLedger, readLedger, readStream } from '../eventstore/ledger-read.ts';
 import type { LedgerTables } from '../eventstore/tables.ts';
@@ -16,6 +17,8 @@ import { type ExportRow, exportFormats } from './export-format.ts';
 
 export type ExportDeps = {
   readonly db: Kysely<LedgerTables>;
+  /** Where the ledger's oldest events are read from. */
+  readonly archives?: Archives | undefined;
   readonly blobs: BlobStore;
   /** Opens the sealed fields of one person's event data; other data is given back as it is. */
   readonly openSealed: (accountId: AccountId, data: unknown) => Promise<unknown>;
@@ -82,7 +85,7 @@ async function runExport(deps: ExportDeps, context: JobContext<ExportPayload>): 
 /** The export's own request, once the ledger has it. */
 async function requestIn(deps: ExportDeps, exportId: ExportId, signal: AbortSignal): Promise<Requested> {
   for (;;) {
-    const [first] = await readStream(deps.db, exportId);
+    const [first] = await readStream(deps.db, exportId, {}, deps.archives);
     const event = first && codec.decode(first);
     if (event?.type === 'ExportRequested') return event;
     await sleep(LEDGER_POLL_MS, undefined, { signal });
@@ -107,13 +110,8 @@ async function* pages(
   for (const [partition, upTo] of limits.entries()) {
     for (let after = 0; after < upTo; ) {
       signal.throwIfAborted();
-      const page = await readLedger(deps.db, {
-        partition,
-        after,
-        upTo,
-        limit: PAGE,
-        ...(owner ? { owner } : {}),
-      });
+      const range = { partition, after, upTo, limit: PAGE, ...(owner ? { owner } : {}) };
+      const page = await readLedger(deps.db, range, deps.archives);
       const last = page.at(-1);
       if (!last) break;
       yield page;

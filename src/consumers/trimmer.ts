@@ -145,10 +145,24 @@ async function trimPoint(
     .limit(1)
     .executeTakeFirst();
   if (!batch) return undefined;
-  return db
+  const seq = Math.min(batch.last_seq, beyondWindow);
+  const row = await db
     .selectFrom('ledger')
     .select(['epoch', 'seq'])
     .where('partition', '=', partition)
-    .where('seq', '=', Math.min(batch.last_seq, beyondWindow))
+    .where('seq', '=', seq)
+    .executeTakeFirst();
+  return row ?? archivedBefore(db, partition, seq);
+}
+
+/** Where that event lies in a file: the end of the last file before it. */
+function archivedBefore(db: Kysely<LedgerTables>, partition: number, seq: number) {
+  return db
+    .selectFrom('ledger_archives')
+    .select(['last_epoch as epoch', 'last_seq as seq'])
+    .where('partition', '=', partition)
+    .where('last_seq', '<=', seq)
+    .orderBy('last_seq', 'desc')
+    .limit(1)
     .executeTakeFirst();
 }

@@ -1,5 +1,6 @@
 import type { Redis } from 'ioredis';
 import { type Kysely, sql } from 'kysely';
+import { nextArchive } from './archive/archives.ts';
 import { parseMeta } from './meta.ts';
 import type { PartitionKeys } from './partitions.ts';
 import type { LedgerTables } from './tables.ts';
@@ -86,10 +87,15 @@ async function disagreement(
       .where('partition', '=', partition)
       .where('seq', '=', seq)
       .executeTakeFirst();
-    found = row?.event_id;
+    // What lies in a file was compared when it was archived, and says nothing of Redis.
+    found = row?.event_id ?? ((await isArchived(db, partition, seq)) ? event_id : undefined);
   }
   if (found === event_id) return undefined;
   return `Event ${seq} of partition ${partition} is ${found ?? 'missing'} in Redis, and ${event_id} in ${whose}: Redis lost events and has since written others. ${WHAT_TO_DO}`;
+}
+
+async function isArchived(db: Kysely<LedgerTables>, partition: number, seq: number): Promise<boolean> {
+  return (await nextArchive(db, { partition, after: seq - 1, upTo: seq })) !== undefined;
 }
 
 async function ledgerHeads(db: Kysely<LedgerTables>, partitions: number): Promise<Mark[]> {

@@ -1,6 +1,7 @@
 import type { Kysely } from 'kysely';
 import type { RawEvent } from '../domain/event.ts';
 import { partitionOf, type StreamId } from '../domain/ids.ts';
+import type { Archives } from './archive/archives.ts';
 import { LEDGER_GROUP, readCheckpoint } from './checkpoints.ts';
 import type { Connection } from './connections.ts';
 import type { Fence } from './fence.ts';
@@ -19,6 +20,8 @@ type Deps = {
   readonly connection: Connection;
   readonly db: Kysely<LedgerTables>;
   readonly keys: PartitionKeys;
+  /** Where the ledger's oldest events are read from. */
+  readonly archives?: Archives | undefined;
 };
 
 export type HistoryRange = {
@@ -47,10 +50,9 @@ export async function readHistory(
 ): Promise<History> {
   const keys = deps.keys[partitionOf(streamId)];
   if (!keys) return { events: [], whole: true };
-  const { after = 0, limit } = range;
   const trusted = deps.fence.trusted(keys.partition);
   if (!trusted || deps.connection.runId() !== trusted.runId) {
-    return { events: await ask(() => readStream(deps.db, streamId, after, limit)), whole: false };
+    return { events: await ask(() => readStream(deps.db, streamId, range, deps.archives)), whole: false };
   }
   const { events } = await ask(() => readStreamEvents({ ...deps, keys }, streamId, range));
   return { events, whole: true };
@@ -74,7 +76,7 @@ export async function* wholeHistory(
  * `StoreUnavailableError` where the ledger is more than `scanCap` events behind.
  */
 export async function readStreamEvents(
-  { connection, db, keys }: Deps,
+  { connection, db, keys, archives }: Deps,
   streamId: StreamId,
   range: HistoryRange & { readonly scanCap?: number },
 ): Promise<{ events: RawEvent[]; scannedTo: number }> {
@@ -82,7 +84,7 @@ export async function readStreamEvents(
   for (let attempt = 1; ; attempt++) {
     // The checkpoint first: rows that come in between are found in the ledger, or twice.
     const from = (await readCheckpoint(db, LEDGER_GROUP, keys.partition)) ?? { epoch: 0, seq: 0 };
-    const events = await readStream(db, streamId, after, range.limit);
+    const events = await readStream(db, streamId, range, archives);
     try {
       let at = { epoch: from.epoch, seq: from.seq };
       while (events.length < limit) {

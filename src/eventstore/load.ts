@@ -2,6 +2,7 @@ import type { Kysely } from 'kysely';
 import type { Fold } from '../domain/decision.ts';
 import { type EventCodec, codec as everyEvent } from '../domain/events.ts';
 import { partitionOf, type StreamId } from '../domain/ids.ts';
+import type { Archives } from './archive/archives.ts';
 import type { Connection } from './connections.ts';
 import type { Fence } from './fence.ts';
 import { ask, readStreamEvents, SCAN_CAP } from './history.ts';
@@ -15,6 +16,7 @@ export type LoadDeps = {
   readonly db: Kysely<LedgerTables>;
   readonly keys: readonly PartitionKeys[];
   readonly fence: Fence;
+  readonly archives?: Archives | undefined;
   readonly codec?: Pick<EventCodec, 'decode'>;
   /** Most events that a load reads of the log's tail. Default 50,000. */
   readonly scanCap?: number;
@@ -61,13 +63,13 @@ export async function loadStream<S, E>(
 }
 
 async function fromEvents<S, E>(
-  { connection, db, codec = everyEvent, scanCap = SCAN_CAP }: LoadDeps,
+  { connection, db, archives, codec = everyEvent, scanCap = SCAN_CAP }: LoadDeps,
   keys: PartitionKeys,
   streamId: StreamId,
   fold: Fold<S, E>,
 ): Promise<Loaded<S>> {
   const { events, scannedTo } = await ask(() =>
-    readStreamEvents({ connection, db, keys }, streamId, { scanCap }),
+    readStreamEvents({ connection, db, keys, archives }, streamId, { scanCap }),
   );
   let state = fold.initial;
   for (const event of events) {

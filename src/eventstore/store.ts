@@ -1,6 +1,7 @@
 import type { Kysely } from 'kysely';
 import type { RawEvent } from '../domain/event.ts';
 import type { StreamId } from '../domain/ids.ts';
+import type { Archives } from './archive/archives.ts';
 import { type Clock, createClock } from './clock.ts';
 import { commitScripts, createCommitter } from './commit.ts';
 import { type Connection, connectReader, connectWriter } from './connections.ts';
@@ -20,6 +21,8 @@ import { type Claim, type EventStore, StoreUnavailableError } from './types.ts';
 export type EventStoreOptions = {
   readonly redisUrl: string;
   readonly db: Kysely<LedgerTables>;
+  /** Where the ledger's oldest events are read from; without it, asking for such events throws. */
+  readonly archives?: Archives | undefined;
   /** What this installation's keys begin with. */
   readonly prefix: string;
   /** Fixed for the installation. */
@@ -45,6 +48,7 @@ export type EventStoreOptions = {
 /** The store, and those of its parts that consumers share. */
 export type OpenEventStore = EventStore & {
   readonly keys: readonly PartitionKeys[];
+  readonly archives: Archives | undefined;
   readonly fence: Fence;
   /** Whoever reads the log notes here how far it goes. */
   readonly told: Told;
@@ -68,7 +72,7 @@ export type OpenEventStore = EventStore & {
  * replica, or evicts.
  */
 export async function createEventStore(options: EventStoreOptions): Promise<OpenEventStore> {
-  const { redisUrl: url, db, prefix, partitions, name, onError = () => {} } = options;
+  const { redisUrl: url, db, archives, prefix, partitions, name, onError = () => {} } = options;
   const keys = createKeys(prefix, partitions);
   const scripts = [commitScripts.command, commitScripts.completion, maintainScript, metaScript];
   const { replyWithinMs } = options;
@@ -112,6 +116,7 @@ export async function createEventStore(options: EventStoreOptions): Promise<Open
     return {
       partitions,
       keys,
+      archives,
       fence,
       told,
       guard,
@@ -120,9 +125,9 @@ export async function createEventStore(options: EventStoreOptions): Promise<Open
       reader,
       commit,
       load: (streamId, fold, kept) =>
-        loadStream({ connection: reader, db, keys, fence }, streamId, fold, kept),
+        loadStream({ connection: reader, db, keys, fence, archives }, streamId, fold, kept),
       history: async (streamId, range) =>
-        (await readHistory({ connection: reader, db, keys, fence }, streamId, range)).events,
+        (await readHistory({ connection: reader, db, keys, fence, archives }, streamId, range)).events,
       findClaim: (partition, key) => findClaim(reader, keys, partition, key),
       heads: () => readHeads(reader, keys),
       fencedBecause: fence.reason,

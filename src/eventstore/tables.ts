@@ -32,6 +32,36 @@ export type LedgerTables = {
     hash: Buffer;
     appended_at: Generated<Date>;
   };
+  /** Old parts of the ledger that lie in files: from the row on, the file is where these events are. */
+  ledger_archives: {
+    partition: number;
+    last_seq: number;
+    first_seq: number;
+    last_epoch: number;
+    events: number;
+    first_at: Date;
+    last_at: Date;
+    file: string;
+    bytes: number;
+    /** Of the file, 64 hex digits. */
+    sha256: string;
+    archived_at: Generated<Date>;
+    archived_by: string;
+    archived_for: string;
+    /** When the last of its rows had left the ledger; null: some may be there still. */
+    emptied_at: Date | null;
+  };
+  archived_streams: {
+    stream_id: string;
+    last_version: number;
+    first_version: number;
+    partition: number;
+    /** `last_seq` of the archive. */
+    archive: number;
+    /** Of the stream's last event there. */
+    last_seq: number;
+  };
+  archived_owners: { owner: string; partition: number; archive: number; events: number };
   checkpoints: {
     group_name: string;
     partition: number;

@@ -25,11 +25,11 @@ const columns: readonly Column<FailedAttempt>[] = [
 /** `millrace dead-letters show` */
 export function showLetter(text: string, options: { readonly json?: boolean }): Promise<void> {
   const id = jobIdOf(text);
-  return withReadModels(async (db) => {
+  return withReadModels(async (db, _hmac, config) => {
     const found = await findDeadLetter(db, id);
     const [letter] = found ? await shownLetters(db, [found]) : [];
     if (!letter) throw new RefusedError('not_found', `The job ${id} is no dead letter, and never was one.`);
-    const failures = await failedAttempts(ledgerHistory(db, id));
+    const failures = await failedAttempts(ledgerHistory(db, config, id));
     if (options.json) {
       console.log(JSON.stringify({ ...letter, failures }));
       return;

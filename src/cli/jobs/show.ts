@@ -19,11 +19,11 @@ const columns: readonly Column<ShownEvent>[] = [
 /** `millrace jobs show` */
 export function showJob(text: string, options: { readonly json?: boolean }): Promise<void> {
   const id = jobIdOf(text);
-  return withReadModels(async (db) => {
+  return withReadModels(async (db, _hmac, config) => {
     const job = await findJob(db, id);
     if (!job) throw noSuchJob(id);
     const events: ShownEvent[] = [];
-    for await (const event of ledgerHistory(db, id)) events.push(eventOf(event));
+    for await (const event of ledgerHistory(db, config, id)) events.push(eventOf(event));
     if (options.json) {
       console.log(JSON.stringify({ ...job, events }));
       return;

@@ -1,5 +1,6 @@
 import { type Kysely, type Selectable, sql, type Transaction } from 'kysely';
 import type { RawEvent } from '../../domain/event.ts';
+import type { Archives } from '../archive/archives.ts';
 import { ledgerHeads } from '../checkpoints.ts';
 import { GENESIS, hashBatch } from '../ledger-hash.ts';
 import { readLedger } from '../ledger-read.ts';
@@ -20,6 +21,7 @@ export async function verifyChain(
   snapshot: Snapshot,
   partition: number,
   findings: Findings,
+  archives: Archives | undefined,
   onRead: (events: number) => void,
 ): Promise<number> {
   const where = `partition ${partition}`;
@@ -30,7 +32,7 @@ export async function verifyChain(
   let count = 0;
   let at = 0;
 
-  for await (const event of eventsOf(snapshot, partition, onRead)) {
+  for await (const event of eventsOf(snapshot, partition, { archives, onRead })) {
     count++;
     if (event.seq !== at + 1) {
       findings.add({ kind: 'missing_event', where, detail: `seq ${at + 1} to ${event.seq - 1} is missing` });
@@ -113,16 +115,16 @@ async function* batchesOf(snapshot: Snapshot, partition: number): AsyncGenerator
 export async function* eventsOf(
   db: Kysely<LedgerTables>,
   partition: number,
-  onRead: (events: number) => void,
-  upTo?: number,
+  options: {
+    readonly archives?: Archives | undefined;
+    readonly onRead?: ((events: number) => void) | undefined;
+    readonly upTo?: number;
+  },
 ): AsyncGenerator<RawEvent> {
+  const { archives, onRead = () => {}, upTo } = options;
   for (let after = 0; ; ) {
-    const page = await readLedger(db, {
-      partition,
-      after,
-      limit: PAGE,
-      ...(upTo === undefined ? {} : { upTo }),
-    });
+    const range = { partition, after, limit: PAGE, ...(upTo === undefined ? {} : { upTo }) };
+    const page = await readLedger(db, range, archives);
     const last = page.at(-1);
     if (!last) return;
     onRead(page.length);
@@ -131,12 +133,19 @@ export async function* eventsOf(
   }
 }
 
+/** Of rows that are in a file already, the file counts. */
+const beyondArchives = sql`l.seq > coalesce(
+  (SELECT max(last_seq) FROM ledger_archives AS a WHERE a.partition = l.partition), 0)`;
+
 /** Streams whose versions are not 1, 2, 3 … in the order of their seqs, or are not what `stream_heads` says. */
 export async function verifyVersions(snapshot: Snapshot, findings: Findings): Promise<void> {
   const gaps = await sql<{ stream_id: string; version: number; before: number }>`
     SELECT stream_id, version, before FROM (
-      SELECT stream_id, version, coalesce(lag(version) OVER (PARTITION BY stream_id ORDER BY partition, seq), 0) AS before
-      FROM ledger
+      SELECT stream_id, version, coalesce(lag(last) OVER (PARTITION BY stream_id ORDER BY partition, seq), 0) AS before
+      FROM (
+        SELECT stream_id, version, version AS last, partition, seq FROM ledger AS l WHERE ${beyondArchives}
+        UNION ALL SELECT stream_id, first_version, last_version, partition, last_seq FROM archived_streams
+      ) AS parts
     ) AS versions
     WHERE version <> before + 1`.execute(snapshot);
   for (const { stream_id, version, before } of gaps.rows) {
@@ -149,7 +158,12 @@ export async function verifyVersions(snapshot: Snapshot, findings: Findings): Pr
   const heads = await sql<{ stream_id: string; head: number | null; last: number | null }>`
     SELECT coalesce(h.stream_id, l.stream_id) AS stream_id, h.version AS head, l.version AS last
     FROM stream_heads AS h
-    FULL JOIN (SELECT stream_id, max(version) AS version, max(seq) AS seq FROM ledger GROUP BY stream_id) AS l
+    FULL JOIN (
+      SELECT stream_id, max(version) AS version, max(seq) AS seq FROM (
+        SELECT stream_id, version, seq FROM ledger AS l WHERE ${beyondArchives}
+        UNION ALL SELECT stream_id, last_version, last_seq FROM archived_streams
+      ) AS parts GROUP BY stream_id
+    ) AS l
       ON l.stream_id = h.stream_id
     WHERE h.version IS DISTINCT FROM l.version OR h.seq IS DISTINCT FROM l.seq`.execute(snapshot);
   for (const { stream_id, head, last } of heads.rows) {

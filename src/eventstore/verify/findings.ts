@@ -4,6 +4,7 @@ export type Finding = {
     | 'missing_event'
     | 'broken_chain'
     | 'unchained_event'
+    | 'broken_archive'
     | 'version_gap'
     | 'wrong_head'
     | 'fork'

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis';
 import type { Kysely } from 'kysely';
 import type { RawEvent } from '../../domain/event.ts';
+import type { Archives } from '../archive/archives.ts';
 import { readLedger } from '../ledger-read.ts';
 import { parseLogEntries } from '../log.ts';
 import type { PartitionKeys } from '../partitions.ts';
@@ -19,6 +20,7 @@ export async function verifyOverlap(
   db: Kysely<LedgerTables>,
   keys: PartitionKeys,
   findings: Findings,
+  archives?: Archives,
 ): Promise<number> {
   const { partition } = keys;
   let compared = 0;
@@ -28,7 +30,8 @@ export async function verifyOverlap(
     const first = page[0];
     const last = page.at(-1);
     if (!first || !last) return compared;
-    const held = await readLedger(db, { partition, after: first.seq - 1, upTo: last.seq, limit: PAGE });
+    const range = { partition, after: first.seq - 1, upTo: last.seq, limit: PAGE };
+    const held = await readLedger(db, range, archives);
     const bySeq = new Map(held.map((event) => [event.seq, event]));
     const end = held.at(-1)?.seq ?? 0;
     for (const event of page) {

@@ -3,7 +3,9 @@ import { type Kysely, sql } from 'kysely';
 import type { RawEvent } from '../../domain/event.ts';
 import type { EventCodec } from '../../domain/events.ts';
 import type { StreamId } from '../../domain/ids.ts';
+import type { Archives } from '../../eventstore/archive/archives.ts';
 import { ledgerHeads } from '../../eventstore/checkpoints.ts';
+import { readStream } from '../../eventstore/ledger-read.ts';
 import { StoreUnavailableError } from '../../eventstore/types.ts';
 import { eventsOf } from '../../eventstore/verify/chain.ts';
 import type { Findings } from '../../eventstore/verify/findings.ts';
@@ -21,6 +23,8 @@ export type VerifyOptions = {
   readonly since?: Date;
   /** Only about this part of the streams, 0 < sample ≤ 1. The same ones each time. */
   readonly sample?: number;
+  /** Where the ledger's oldest events are read from. */
+  readonly archives?: Archives | undefined;
   /** Called with each page's number of events. */
   readonly onRead?: (events: number) => void;
   /** Most rows folded at once; more than that are folded in several passes over the ledger. Default 200,000. */
@@ -73,7 +77,7 @@ async function verifyAll<R extends AnyRow>(check: Check<R>): Promise<Verified> {
   for (let bucket = 0; bucket < buckets; bucket++) {
     const fold = createFold(check, (key) => buckets === 1 || bucketOf(key, buckets) === bucket);
     for (const [partition, upTo] of checkpoints) {
-      for await (const event of eventsOf(ledger, partition, options.onRead ?? (() => {}), upTo)) {
+      for await (const event of eventsOf(ledger, partition, { ...options, upTo })) {
         fold.take(event);
         events++;
       }
@@ -185,7 +189,9 @@ async function* streamsWanted(
   const touched =
     since === undefined
       ? sql`true`
-      : sql`EXISTS (SELECT FROM ledger AS l WHERE l.stream_id = h.stream_id AND l.recorded_at >= ${since})`;
+      : sql`(EXISTS (SELECT FROM ledger AS l WHERE l.stream_id = h.stream_id AND l.recorded_at >= ${since})
+          OR EXISTS (SELECT FROM archived_streams AS s JOIN ledger_archives AS a ON a.partition = s.partition
+            AND a.last_seq = s.archive WHERE s.stream_id = h.stream_id AND a.last_at >= ${since}))`;
   for (let after = ''; ; ) {
     const { rows } = await sql<{ stream_id: StreamId }>`
       SELECT stream_id FROM stream_heads AS h
@@ -200,13 +206,26 @@ async function* streamsWanted(
 
 /** Events of streams that the read model has seen, in the order in which it has. */
 async function readStreams<R extends AnyRow>(
-  { ledger, checkpoints }: Check<R>,
+  { ledger, checkpoints, options }: Check<R>,
   streams: readonly StreamId[],
 ): Promise<RawEvent[]> {
-  const { rows } = await sql<RawEvent & { upTo: number }>`
+  const { rows } = await sql<RawEvent>`
     SELECT partition, epoch, seq, event_id AS id, stream_id AS "streamId", version, type, data, meta
     FROM ledger WHERE stream_id = ANY(${streams}::text[]) ORDER BY partition, seq`.execute(ledger);
-  return rows.filter(({ partition, seq }) => seq <= (checkpoints.get(partition) ?? 0));
+  const inFiles = await streamsInFiles(ledger, streams);
+  const all = rows.filter(({ streamId }) => !inFiles.has(streamId));
+  for (const id of inFiles) all.push(...(await readStream(ledger, id, {}, options.archives)));
+  all.sort((a, b) => a.partition - b.partition || a.seq - b.seq);
+  return all.filter(({ partition, seq }) => seq <= (checkpoints.get(partition) ?? 0));
+}
+
+async function streamsInFiles(
+  db: Kysely<Database>,
+  streams: readonly StreamId[],
+): Promise<ReadonlySet<StreamId>> {
+  const { rows } = await sql<{ stream_id: string }>`
+    SELECT DISTINCT stream_id FROM archived_streams WHERE stream_id = ANY(${streams}::text[])`.execute(db);
+  return new Set(rows.map(({ stream_id }) => stream_id as StreamId));
 }
 
 /** FNV-1a: spreads keys, and the same ones each time. */
