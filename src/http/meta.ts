@@ -77,7 +77,7 @@ export function metaRoutes(deps: {
         return reply
           .code(readiness.ok ? 200 : 503)
           .header('cache-control', 'no-store')
-          .send(readiness);
+          .send(forEverybody(readiness));
       },
     );
     app.get(
@@ -106,6 +106,20 @@ export function metaRoutes(deps: {
     );
     problemPages(app);
   };
+}
+
+/**
+ * What drivers say names servers, addresses and users: on the port that anybody may reach, the rest of it. The
+ * management port says all.
+ */
+function forEverybody({ ok, checks }: Readiness): Readiness {
+  const shown = Object.entries(checks).map(([name, { ok, detail }]) => {
+    const said = detail
+      ?.replaceAll(/\b(E[A-Z]{3,}(?:_[A-Z]+)?) [^\s,;]+/g, '$1')
+      .replaceAll(/"[^"]*"/g, '"…"');
+    return [name, said === undefined ? { ok } : { ok, detail: said }] as const;
+  });
+  return { ok, checks: Object.fromEntries(shown) };
 }
 
 function withinTime(ready: () => Promise<Readiness>): Promise<Readiness> {

@@ -205,6 +205,25 @@ describe('health', () => {
     expect((await unready.inject('/livez')).statusCode).toBe(200);
   });
 
+  test('is told without naming servers, addresses or users', async () => {
+    const { app: unready } = everyRoute({
+      ready: async () => ({
+        ok: false,
+        checks: {
+          redis: { ok: false, detail: "Redis can't be compared: connect ECONNREFUSED 10.1.2.3:6379" },
+          postgres: { ok: false, detail: 'getaddrinfo ENOTFOUND db.internal' },
+          other: { ok: false, detail: 'password authentication failed for user "mill"' },
+        },
+      }),
+    });
+    const { checks } = (await unready.inject('/readyz')).json();
+    expect(checks).toEqual({
+      redis: { ok: false, detail: "Redis can't be compared: connect ECONNREFUSED" },
+      postgres: { ok: false, detail: 'getaddrinfo ENOTFOUND' },
+      other: { ok: false, detail: 'password authentication failed for user "…"' },
+    });
+  });
+
   test('that can not be found out is not ready', async () => {
     const { app: broken } = everyRoute({ ready: () => Promise.reject(new Error('secret detail')) });
     const response = await broken.inject('/readyz');
