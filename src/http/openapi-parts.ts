@@ -51,7 +51,7 @@ export const components = {
   parameters: {
     IdempotencyKey: parameter(
       'Idempotency-Key',
-      'Makes the request safe to repeat: the same key and body get the first answer again.',
+      'Makes the request safe to repeat: the same key and body get the first answer again. It belongs to the caller and the path.',
       text(257),
       '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
     ),

@@ -25,6 +25,8 @@ export function streamTicketRoutes(deps: { readonly hmac: Hmac; readonly now?: (
       {
         schema: {
           summary: 'Get a ticket for one live stream, where no header can be set (EventSource)',
+          description:
+            'Changes nothing, so it takes no Idempotency-Key: each ticket is a new one, good for a minute.',
           tags: ['Sessions'],
           operationId: 'issueStreamTicket',
           body: TicketRequest,
