@@ -122,7 +122,8 @@ function problemsOf(operation: Operation, method: string, config: FastifyContext
     ...(operation.parameters || config.reads ? ['404'] : []),
     ...(config.command && method === 'post' ? ['409', '422'] : []),
     ...(config.reads ? ['410'] : []),
-    ...(body ? ['413', '415'] : []),
+    // A DELETE takes none, and says so of one that comes.
+    ...(body || method === 'delete' ? ['413', '415'] : []),
     ...(config.limits ? ['401', '429'] : []),
     ...(config.auth === 'stream' ? ['429'] : []),
     ...(config.command ? ['504'] : []),

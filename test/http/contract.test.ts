@@ -162,6 +162,36 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
     }
   }
 
+  const lists = [
+    '/v1/jobs',
+    '/v1/schedules',
+    '/v1/ops/dead-letters',
+    '/v1/ops/queues',
+    '/v1/ops/queues/email',
+  ];
+  for (const path of lists) {
+    const place = path.replace('queues/email', 'queues/{name}');
+    const listed = await ask('GET', path, { token: operator }, place);
+    const headers = { 'if-none-match': String(listed.headers.get('etag')) };
+    expect((await ask('GET', path, { token: operator, headers }, place)).status).toBe(304);
+  }
+  const unknown = [
+    ['GET', '/v1/webhooks/secret'],
+    ['GET', '/v1/accounts/me'],
+    ['GET', '/v1/jobs'],
+    ['GET', '/v1/sessions/current', '/v1/sessions/{id}'],
+    ['DELETE', '/v1/sessions/current', '/v1/sessions/{id}'],
+    ['DELETE', '/v1/schedules/other', '/v1/schedules/{id}'],
+    ['POST', '/v1/jobs/other/cancel', '/v1/jobs/{id}/cancel'],
+  ] as const;
+  for (const [method, path, place = path] of unknown) {
+    await ask(method, path, {}, place);
+    expect((await ask(method, `${path}?dryrun=true`, { token }, place)).status).toBe(400);
+    const text = { token, headers: { 'content-type': 'text/plain' } };
+    if (method === 'DELETE') await ask(method, path, { ...text, body: 'now' }, place);
+  }
+  await ask('POST', '/v1/jobs?dryRun=true', { token, body: echo }, '/v1/jobs');
+
   const schedule = { cron: '0 9 * * MON', timezone: 'Europe/Berlin', job: echo };
   const made = await ask('POST', '/v1/schedules', { ...asks, body: schedule });
   await ask('POST', '/v1/schedules', { ...asks, body: schedule });
