@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process';
 import { readFile } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { Redis } from 'ioredis';
 import { expect, it, onTestFinished } from 'vitest';
@@ -9,6 +10,8 @@ import { waitUntil } from '../support/installation.ts';
 import { startReceiver } from '../support/receiver.ts';
 import { ownRedisSetting } from '../support/setting.ts';
 
+/** A lease lasts 15 s, and a member that is not heard of for less than that is taken for dead. */
+const LONGER_THAN_A_LEASE_MS = 17_000;
 const ROOT = join(import.meta.dirname, '..', '..');
 const run = promisify(execFile);
 
@@ -35,7 +38,7 @@ it('A Redis that others filled up refuses commands, loses nothing, lets jobs end
   onTestFinished(() => redis.disconnect());
   const held: ServerResponse[] = [];
   const slow = await startReceiver((_, response) => void held.push(response));
-  await installation.startAll();
+  const roles = await installation.startAll();
   const client = installation.client();
   const { token } = await client.register();
   const enqueue = (body: object) => client.send('POST', '/v1/jobs', { token, body });
@@ -55,8 +58,11 @@ it('A Redis that others filled up refuses commands, loses nothing, lets jobs end
   expect(refused.body.detail).toContain('full');
   expect(Number(refused.headers.get('retry-after'))).toBeGreaterThan(0);
 
-  // While Redis itself refuses writes, what runs ends, is recorded and comes to be seen.
+  // While Redis itself refuses writes, for longer than any lease lasts, what runs goes on where it is, and ends.
   await expect(redis.set('foreign:one-more', 'x'.repeat(1_000_000))).rejects.toThrow('OOM');
+  await sleep(LONGER_THAN_A_LEASE_MS);
+  for (const role of Object.values(roles)) expect(await role.readyz()).toMatchObject({ status: 200 });
+  expect(held).toHaveLength(1);
   held[0]?.end('late');
   await waitUntil(
     async () => (await statusOf(running.body.id)) === 'succeeded',
