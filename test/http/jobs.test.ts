@@ -1,6 +1,7 @@
 import type { Static } from 'typebox';
 import { describe, expect, test } from 'vitest';
 import type { Done } from '../../src/commands/handle.ts';
+import { DurabilityNotReachedError } from '../../src/commands/handle.ts';
 import type { JobAccepted } from '../../src/commands/jobs/requests.ts';
 import type { RawEvent } from '../../src/domain/event.ts';
 import type { JobEnqueued } from '../../src/domain/jobs/events.ts';
@@ -190,6 +191,20 @@ describe('POST /v1/jobs/batch', () => {
       replayed: true,
     }));
     expect((await again.post({ jobs: [echo] })).headers['idempotency-replayed']).toBe('true');
+  });
+
+  test('names the events of jobs, too, that did not become as durable as was asked: they stand', async () => {
+    const { post } = await batching(async (n) => {
+      if (n > 1) throw new DurabilityNotReachedError(`${n % 2}.1.${n}`, 'replicated');
+      return { ...done({ id: jobId, version: 1, status: 'queued' as const }), position: '1.1.1' };
+    });
+    const response = await post({ jobs: [echo, echo, echo] });
+    expect(response.json().items).toMatchObject([
+      { status: 202 },
+      { status: 504, error: { code: 'durability_not_reached' } },
+      { status: 504, error: { code: 'durability_not_reached' } },
+    ]);
+    expect(response.headers.position).toBe('1.1.3, 0.1.2');
   });
 
   test('covers each job by the key and its index: the same one again has the same claim', async () => {

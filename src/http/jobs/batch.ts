@@ -70,7 +70,7 @@ export function jobBatchRoutes(deps: JobBatchDeps): Routes {
         );
         const done = settled.flatMap((item) => (item.status === 'fulfilled' ? item.value : []));
         refuseWhole(settled);
-        answer(reply, done, done.length === settled.length);
+        answer(reply, done, positionsOf(settled), done.length === settled.length);
         return reply.code(207).send({ items: settled.map((item) => resultOf(request, item)) });
       },
     );
@@ -113,21 +113,34 @@ function resultOf(request: FastifyRequest, item: PromiseSettledResult<Done<JobAc
   return { status: error.status, error };
 }
 
+/** Of what stands: a job that did not become as durable as was asked is enqueued all the same. */
+function positionsOf(settled: readonly PromiseSettledResult<Done<JobAccepted>>[]): readonly Position[] {
+  return settled.flatMap((item) => {
+    const text = item.status === 'fulfilled' ? item.value.position : problemOf(item.reason)?.headers.position;
+    const position = text === undefined ? undefined : parsePosition(text);
+    return position ? [position] : [];
+  });
+}
+
 /** `Position` names the last event in each partition: as a whole it is what `Consistent-With` takes. */
-function answer(reply: FastifyReply, done: readonly Done<JobAccepted>[], whole: boolean): void {
+function answer(
+  reply: FastifyReply,
+  done: readonly Done<JobAccepted>[],
+  positions: readonly Position[],
+  whole: boolean,
+): void {
   reply.header('cache-control', 'no-store');
   const last = new Map<number, Position>();
-  for (const { position: text } of done) {
-    const position = parsePosition(text);
-    if (!position) continue;
+  for (const position of positions) {
     const known = last.get(position.partition);
     if (!known || position.epoch > known.epoch || position.seq > known.seq) {
       last.set(position.partition, position);
     }
   }
+  if (last.size > 0) reply.header('position', [...last.values()].map(formatPosition).join(', '));
   const [first] = done;
   if (!first) return;
-  reply.header('position', [...last.values()].map(formatPosition).join(', '));
+  // Where some did not come so far, that is said of each of them.
   reply.header('durability', first.durability);
   if (whole && done.every(({ replayed }) => replayed)) reply.header('idempotency-replayed', 'true');
 }
