@@ -11,6 +11,7 @@ export type Rule = {
 
 const COMMIT = 'src/eventstore/commit.lua';
 const TAKE = 'src/consumers/take.lua';
+const ARCHIVING = 'src/eventstore/archive/write.ts';
 
 export const RULES: readonly Rule[] = [
   {
@@ -695,6 +696,59 @@ export const RULES: readonly Rule[] = [
     test: {
       file: 'test/eventstore/durability.test.ts',
       name: 'replicated: the replicas of a server that took over do not speak for what only its predecessor has',
+    },
+  },
+  {
+    rule: 'Old events leave the ledger’s table only once their file was read back and found to be them',
+    without: [
+      {
+        file: ARCHIVING,
+        from: '  assertChained(await decodeArchive(await assertRight(files, file, sha256)), batches);\n',
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/archive.test.ts',
+      name: 'before a file was whole leaves the ledger as it was',
+    },
+  },
+  {
+    rule: 'Only what the hash chain says was appended is archived',
+    without: [
+      {
+        file: ARCHIVING,
+        from: '    if (hashBatch(previous, its).equals(hash)) continue;',
+        to: '    continue;',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/archive.test.ts',
+      name: 'what is not what was appended, and leaves it where it is',
+    },
+  },
+  {
+    rule: 'What a file holds counts from its row on, though the table may hold it as well',
+    without: [
+      {
+        file: 'src/eventstore/ledger-read.ts',
+        from: '...rows.filter(({ version }) => version > end)]',
+        to: '...rows]',
+      },
+    ],
+    test: { file: 'test/eventstore/archive.test.ts', name: 'after some of its rows had left the table' },
+  },
+  {
+    rule: 'Who reads the ledger without its files is told so where events lie in them, and not given less',
+    without: [
+      {
+        file: 'src/eventstore/ledger-read.ts',
+        from: '    if (!archives) throw new ArchivedError(`events of partition ${partition} after ${after} lie in files`);',
+        to: '    if (!archives) return [...found, ...(rows || [])];',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/archive.test.ts',
+      name: 'is an error for who was not told where files lie, and never left out',
     },
   },
 ];
