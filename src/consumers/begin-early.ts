@@ -1,8 +1,8 @@
 import type { JobRun } from '../commands/jobs/record.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
-import type { JobDefinition } from './define-job.ts';
-import { handleInProcess, jobGiven } from './in-process.ts';
+import type { JobContext, JobDefinition } from './define-job.ts';
+import { callWith, handlingOf, type JobGiven, jobGiven } from './in-process.ts';
 import type { Ending } from './normalise.ts';
 import type { Handling } from './perform.ts';
 
@@ -23,41 +23,61 @@ export type EarlyRun = {
   goOn(signal: AbortSignal, report: Report): Handling;
 };
 
+type EarlyDeps = {
+  readonly soonMs: number;
+  readonly logger: () => Logger;
+  readonly metrics: Pick<Metrics, 'jobHandlersLingering'>;
+};
+
 /**
- * Calls a handler at once: its start is recorded when it is over, or after `soonMs`. What it may need in that time, a
- * signal or a logger, is made when it asks for it: most jobs that are over so soon never do.
+ * What a handler is given that is called early. What it may need in that time, a signal or a logger, is made when it asks
+ * for it: most jobs that are over so soon never do. A class, as tens of thousands a second are made: getters in an object
+ * of its own would be made anew for each.
  */
-export function beginEarly(
-  definition: JobDefinition,
-  run: JobRun,
-  deps: {
-    readonly soonMs: number;
-    readonly logger: () => Logger;
-    readonly metrics: Pick<Metrics, 'jobHandlersLingering'>;
-  },
-): EarlyRun {
-  let abort: AbortController | undefined;
+class EarlyContext implements JobContext<unknown> {
+  readonly job: JobGiven;
+  readonly idempotencyKey: string;
+  readonly progress: Report;
+  #logger: () => Logger;
+  #abort: AbortController | undefined;
+
+  constructor(job: JobGiven, progress: Report, logger: () => Logger) {
+    this.job = job;
+    this.idempotencyKey = job.id;
+    this.progress = progress;
+    this.#logger = logger;
+  }
+
+  get logger(): Logger {
+    return this.#logger();
+  }
+
+  get signal(): AbortSignal {
+    return this.abort.signal;
+  }
+
+  get abort(): AbortController {
+    this.#abort ??= new AbortController();
+    return this.#abort;
+  }
+}
+
+/** Calls a handler at once: its start is recorded when it is over, or after `soonMs`. */
+export function beginEarly(definition: JobDefinition, run: JobRun, deps: EarlyDeps): EarlyRun {
   let report: Report | undefined;
   let reported: Parameters<Report> | undefined;
   const soon = Promise.withResolvers<Ending | undefined>();
   const beganAt = performance.now();
-  const handling = handleInProcess(definition, jobGiven(run), {
-    get signal() {
-      abort ??= new AbortController();
-      return abort.signal;
-    },
-    get logger() {
-      return deps.logger();
-    },
-    progress(...progress) {
-      if (report) report(...progress);
-      else reported = progress;
-      soon.resolve(undefined);
-    },
-    metrics: deps.metrics,
-  });
+  const job = jobGiven(run);
+  const progress: Report = (...progressed) => {
+    if (report) report(...progressed);
+    else reported = progressed;
+    soon.resolve(undefined);
+  };
+  const context = new EarlyContext(job, progress, deps.logger);
+  const ended = callWith(definition, context);
   const late = setTimeout(soon.resolve, deps.soonMs, undefined);
-  void handling.ended.then((ending) => {
+  void ended.then((ending) => {
     clearTimeout(late);
     soon.resolve(ending);
   });
@@ -66,14 +86,13 @@ export function beginEarly(
     beganAt,
     soon: soon.promise,
     goOn(signal, to) {
-      abort ??= new AbortController();
-      const controller = abort;
-      const pass = () => controller.abort(signal.reason);
+      const { abort } = context;
+      const pass = () => abort.abort(signal.reason);
       if (signal.aborted) pass();
       else signal.addEventListener('abort', pass, { once: true });
       report = to;
       if (reported) to(...reported);
-      return handling;
+      return handlingOf(ended, job, deps);
     },
   };
 }

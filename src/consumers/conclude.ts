@@ -40,7 +40,7 @@ export type ConcludeDeps = JobDeps & {
 };
 
 /** Records what a run came to, as long as its lease lasts. @param around.toEnd somebody wants the job to end */
-export async function conclude(
+export function conclude(
   deps: ConcludeDeps,
   definition: JobDefinition,
   run: JobRun,
@@ -48,18 +48,13 @@ export async function conclude(
   around: { readonly signal: AbortSignal; readonly toEnd: boolean; readonly logger: () => Logger },
 ): Promise<JobOutcome> {
   const { signal, toEnd } = around;
-  const recorded = async (work: () => Promise<JobRecorded>) =>
-    outcomeOf(await persistently(around.logger, signal, work));
+  const recorded = (work: () => Promise<JobRecorded>) =>
+    persistently(around.logger, signal, work).then(outcomeOf);
   switch (performed.kind) {
     case 'returned':
       return recorded(() => recordCompletion(deps, run, performed.value));
-    case 'snoozed': {
-      const { untilMs, delayMs } = performed;
-      const until = delayMs === undefined ? untilMs : deps.now().getTime() + delayMs;
-      const outcome = await recorded(() => recordSnooze(deps, run, new Date(until)));
-      if (outcome === 'snoozed') deps.onTimer(partitionOf(run.taken.jobId), until);
-      return outcome;
-    }
+    case 'snoozed':
+      return snooze(deps, run, performed, recorded);
     case 'failed':
       return fail(deps, definition, run, performed, { recorded, logger: around.logger });
     case 'aborted':
@@ -69,6 +64,18 @@ export async function conclude(
     case 'not_begun':
       return recorded(() => recordInterruption(deps, run, deps.worker));
   }
+}
+
+async function snooze(
+  deps: ConcludeDeps,
+  run: JobRun,
+  { untilMs, delayMs }: Extract<Performed, { kind: 'snoozed' }>,
+  recorded: (work: () => Promise<JobRecorded>) => Promise<JobOutcome>,
+): Promise<JobOutcome> {
+  const until = delayMs === undefined ? untilMs : deps.now().getTime() + delayMs;
+  const outcome = await recorded(() => recordSnooze(deps, run, new Date(until)));
+  if (outcome === 'snoozed') deps.onTimer(partitionOf(run.taken.jobId), until);
+  return outcome;
 }
 
 async function fail(

@@ -94,12 +94,17 @@ export function defineJob<P extends TSchema, R extends TSchema>(
     payload.Check(context.job.payload);
   return {
     ...definition,
-    async perform(context) {
+    perform(context) {
       if (!isGiven(context)) {
         const errors = payload.Errors(context.job.payload);
-        throw new NoRetryError(`the payload is not a ${job.type}'s: ${describe(errors)}`);
+        return Promise.reject(new NoRetryError(`the payload is not a ${job.type}'s: ${describe(errors)}`));
       }
-      return run(context);
+      try {
+        return run(context);
+      } catch (error) {
+        // It is no async function.
+        return Promise.reject(error);
+      }
     },
     resultError: (value) => (result.Check(value) ? undefined : describe(result.Errors(value))),
   };

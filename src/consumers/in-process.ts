@@ -1,4 +1,5 @@
 import type { JobRun } from '../commands/jobs/record.ts';
+import type { Logger } from '../telemetry/logging.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { JobContext, JobDefinition } from './define-job.ts';
 import { type Ending, endingOf, endingOfThrown } from './normalise.ts';
@@ -18,42 +19,45 @@ export function jobGiven({ spec, taken, attempt }: JobRun): JobGiven {
   };
 }
 
-/** Calls a handler. Whatever it comes to is an ending. Signal and logger are taken when it asks for them. */
+/** Calls a handler. Whatever it comes to is an ending. */
 export function callHandler(
   definition: JobDefinition,
   job: JobGiven,
   around: Pick<JobContext<unknown>, 'signal' | 'progress' | 'logger'>,
 ): Promise<Ending> {
-  const context: JobContext<unknown> = {
-    job,
-    get signal() {
-      return around.signal;
-    },
-    get logger() {
-      return around.logger;
-    },
-    progress: around.progress,
-    idempotencyKey: job.id,
-  };
+  const { signal, progress, logger } = around;
+  return callWith(definition, { job, signal, progress, logger, idempotencyKey: job.id });
+}
+
+/** The same, of a context that was made already. */
+export function callWith(definition: JobDefinition, context: JobContext<unknown>): Promise<Ending> {
   return definition.perform(context).then((value) => endingOf(definition, value), endingOfThrown);
 }
 
-/** Runs a handler in this process. One that was given up can't be ended here: it is counted while it lingers. */
+/** Runs a handler in this process. */
 export function handleInProcess(
   definition: JobDefinition,
   job: JobGiven,
-  around: Pick<JobContext<unknown>, 'signal' | 'progress' | 'logger'> & {
-    readonly metrics: Pick<Metrics, 'jobHandlersLingering'>;
-  },
-): Omit<Handling, 'ended'> & { readonly ended: Promise<Ending> } {
-  const ended = callHandler(definition, job, around);
+  around: Pick<JobContext<unknown>, 'signal' | 'progress' | 'logger'> & Lingering,
+): Handling {
+  return handlingOf(callHandler(definition, job, around), job, { ...around, logger: () => around.logger });
+}
+
+type Lingering = { readonly metrics: Pick<Metrics, 'jobHandlersLingering'> };
+
+/** A handler that was called in this process. One that was given up can't be ended here: it is counted while it lingers. */
+export function handlingOf(
+  ended: Promise<Ending>,
+  { type }: Pick<JobGiven, 'type'>,
+  around: Lingering & { readonly logger: () => Logger },
+): Handling {
   return {
     ended,
     async abandon() {
       const lingering = around.metrics.jobHandlersLingering;
-      lingering.inc({ type: job.type });
-      around.logger.error('the handler does not end although it was told to; its job goes on without it');
-      void ended.then(() => lingering.dec({ type: job.type }));
+      lingering.inc({ type });
+      around.logger().error('the handler does not end although it was told to; its job goes on without it');
+      void ended.then(() => lingering.dec({ type }));
     },
   };
 }

@@ -1,5 +1,5 @@
 import type { JobRun } from '../commands/jobs/record.ts';
-import { openRun, phaseOf } from '../commands/jobs/runs.ts';
+import { openKept, openRun, phaseOf } from '../commands/jobs/runs.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import { beginEarly } from './begin-early.ts';
 import { conclude, type JobOutcome, outcomeOf } from './conclude.ts';
@@ -17,11 +17,11 @@ const STATE_GOOD_MS = 100;
 /**
  * Runs a job until something is known of it. Never rejects.
  *
- * Of a type whose jobs are over soon, one is begun at once, and its start recorded with its end, or soon after. Not if it
- * was given out before: it may be what took its worker down. Nor if it has a key: were it cancelled before its start is
+ * Of a type whose jobs are over soon, one is begun at once, by the state that came with its entry, and its start recorded
+ * with its end, or soon after. Not if it was given out before: it may be what took its worker down. Nor if it has a key: were it cancelled before its start is
  * recorded, the next of that key would begin while its handler runs on.
  */
-export async function runJob(
+export function runJob(
   deps: JobRunnerDeps,
   definition: JobDefinition,
   job: JobToRun,
@@ -32,21 +32,51 @@ export async function runJob(
     child ??= deps.logger.child({ jobId: job.jobId, jobType: job.type });
     return child;
   };
-  const isEarly = job.isFresh && job.lane === undefined && deps.quickTypes.has(job.type);
-  try {
-    if (!isEarly) return await runRecorded(deps, definition, job, place, logger);
-    const kept = performance.now() - job.takenAt < STATE_GOOD_MS ? job.state : undefined;
-    const opened = await persistently(logger, place.drain.over, () => openRun(deps, job, kept));
-    if (opened?.kind !== 'recorded' || phaseOf(opened.run) === 'cancelled') return outcomeOf(opened);
-    const { run } = opened;
-    if (run.recovered || run.alone || run.spec.slots !== undefined) {
-      return await runRecorded(deps, definition, job, place, logger);
-    }
-    return await inSpan(job, run, deps.now(), () => runEarly(deps, definition, job, run, place, logger));
-  } catch (err) {
+  return begin(deps, definition, job, place, logger).catch((err: unknown) => {
     logger().error({ err }, 'a run was not recorded; the job is left for the next owner');
     return 'left';
+  });
+}
+
+function begin(
+  deps: JobRunnerDeps,
+  definition: JobDefinition,
+  job: JobToRun,
+  place: Place,
+  logger: () => Logger,
+): Promise<JobOutcome> {
+  const mayBeEarly = job.isFresh && job.lane === undefined && deps.quickTypes.has(job.type);
+  if (!mayBeEarly) return runRecorded(deps, definition, job, place, logger);
+  const run = performance.now() - job.takenAt < STATE_GOOD_MS ? openKept(deps, job) : undefined;
+  if (!run) return open(deps, definition, job, place, logger);
+  return runOpened(deps, definition, job, run, place, logger);
+}
+
+/** The state that came with the entry is too old, or says that the job is not simply to be run. */
+async function open(
+  deps: JobRunnerDeps,
+  definition: JobDefinition,
+  job: JobToRun,
+  place: Place,
+  logger: () => Logger,
+): Promise<JobOutcome> {
+  const opened = await persistently(logger, place.drain.over, () => openRun(deps, job));
+  if (opened?.kind !== 'recorded' || phaseOf(opened.run) === 'cancelled') return outcomeOf(opened);
+  return runOpened(deps, definition, job, opened.run, place, logger);
+}
+
+function runOpened(
+  deps: JobRunnerDeps,
+  definition: JobDefinition,
+  job: JobToRun,
+  run: JobRun,
+  place: Place,
+  logger: () => Logger,
+): Promise<JobOutcome> {
+  if (run.recovered || run.alone || run.spec.slots !== undefined) {
+    return runRecorded(deps, definition, job, place, logger);
   }
+  return inSpan(job, run, deps.now(), () => runEarly(deps, definition, job, run, place, logger));
 }
 
 async function runEarly(

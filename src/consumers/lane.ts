@@ -32,7 +32,7 @@ export type LaneDeps = {
   readonly streams: WorkStreams;
   readonly waker: Waker;
   /** Of handlers at once: waits for a slot for the job, of the process and of the queue's limit if it has one. */
-  readonly slots: Pick<LimitedSlots, 'acquire'>;
+  readonly slots: Pick<LimitedSlots, 'acquire' | 'take'>;
   /** Of jobs at once that are given out and not recorded: more, as a handler's slot is free while its end is recorded. */
   readonly unrecorded: Slots;
   /** While Redis is too full for starts, none is made. */
@@ -98,12 +98,7 @@ export function startLane(deps: LaneDeps): Running {
     pendingAfter = new Map();
   });
 
-  /** Undefined: nothing was there; the waker has told of more, or may have. */
-  async function next(): Promise<JobToRun | undefined> {
-    if (buffer.length === 0) await fill();
-    return buffer.shift();
-  }
-
+  /** Takes more. Nothing was there: until the waker has told of more, or may have. */
   async function fill(): Promise<void> {
     const after = pendingAfter;
     const lowestFirst = sinceLowest >= (LOWEST_FIRST_EVERY - 1) * PREFETCH;
@@ -161,16 +156,19 @@ export function startLane(deps: LaneDeps): Running {
         recorded();
       },
     };
-    const run = deps.run(job, told, giveBack).then(async (outcome) => {
+    const run = deps.run(job, told, giveBack).then((outcome) => {
       giveBack.all();
       running.delete(run);
-      // What was left while the lane goes on is pending still: it comes again with the next look there.
       held.delete(key);
-      if (outcome !== 'left' || ending.aborted) return;
-      await pause(1_000, ending);
-      pendingAfter = new Map();
+      return outcome === 'left' && !ending.aborted ? lookAgain() : undefined;
     });
     running.add(run);
+  }
+
+  /** What was left while the lane goes on is pending still: it comes again with the next look there. */
+  async function lookAgain(): Promise<void> {
+    await pause(1_000, ending);
+    pendingAfter = new Map();
   }
 
   async function loop(): Promise<void> {
@@ -190,11 +188,12 @@ export function startLane(deps: LaneDeps): Running {
           await deps.untilResumed(ending);
           continue;
         }
-        const job = await next();
+        if (buffer.length === 0) await fill();
+        const job = buffer.shift();
         failures = 0;
         if (!job) continue;
-        const release = await slots.acquire(ending, job.jobId);
-        const recorded = release && (await deps.unrecorded.acquire(ending));
+        const release = slots.take() ?? (await slots.acquire(ending, job.jobId));
+        const recorded = release && (deps.unrecorded.take() ?? (await deps.unrecorded.acquire(ending)));
         if (recorded && !paused && !deps.paused() && lease.secure()) begin(job, release, recorded);
         else {
           release?.();

@@ -10,6 +10,8 @@ const AGAIN_MS = 500;
 export type LimitedSlots = {
   /** As of `Slots`; also undefined while Redis is away. What was taken of the queue's limit is kept for the job. */
   acquire(signal: AbortSignal, jobId: JobId): Promise<(() => void) | undefined>;
+  /** A slot that is free right now, where the queue has no limit. */
+  take(): (() => void) | undefined;
   /** Runs a job and gives back its slot of the queue's limit, unless the lease is lost: the next owner takes that over. */
   during<T>(jobId: JobId, lease: Lease, run: () => Promise<T>): Promise<T>;
   /** Gives back what was taken for jobs that were not begun. */
@@ -37,12 +39,9 @@ export function limitedSlots(slots: Slots, concurrency: Concurrency, limit: Limi
       }
       return slots.acquire(signal);
     },
-    async during(jobId, lease, run) {
-      try {
-        return await run();
-      } finally {
-        await release(jobId, lease);
-      }
+    take: () => (limit ? undefined : slots.take()),
+    during(jobId, lease, run) {
+      return limit ? run().finally(() => release(jobId, lease)) : run();
     },
     async close(lease) {
       await Promise.all([...held.keys()].map((jobId) => release(jobId, lease)));

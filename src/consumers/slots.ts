@@ -2,6 +2,8 @@
 export type Slots = {
   /** Resolves with the slot's release; undefined when the signal comes first. */
   acquire(signal: AbortSignal): Promise<(() => void) | undefined>;
+  /** A slot that is free right now. */
+  take(): (() => void) | undefined;
   readonly free: number;
 };
 
@@ -24,16 +26,22 @@ export function createSlots(size: number): Slots {
     };
   }
 
+  function take(): (() => void) | undefined {
+    // While somebody waits none is free: a slot that is given back goes to who waits.
+    if (free === 0) return undefined;
+    free--;
+    return once();
+  }
+
   return {
     get free() {
       return free;
     },
+    take,
     async acquire(signal) {
       if (signal.aborted) return undefined;
-      if (free > 0) {
-        free--;
-        return once();
-      }
+      const now = take();
+      if (now) return now;
       const granted = await new Promise<boolean>((resolve) => {
         const abort = () => {
           waiting.splice(waiting.indexOf(settle), 1);

@@ -25,13 +25,11 @@ export type LoadDeps = {
 /**
  * A stream's state: from Redis where that can be trusted, else folded from the ledger and the log's tail, which
  * proves absence, too. Throws `StoreUnavailableError` when neither can be had.
- * @param text the state as a script has just read it; versions find out what has changed since
  */
 export async function loadStream<S, E>(
   deps: LoadDeps,
   streamId: StreamId,
   fold: Fold<S, E>,
-  text?: string,
 ): Promise<Loaded<S>> {
   const { connection, fence } = deps;
   const keys = deps.keys[partitionOf(streamId)];
@@ -40,13 +38,9 @@ export async function loadStream<S, E>(
   const trusted = fence.trusted(keys.partition);
   if (!trusted) throw new StoreFencedError(fence.reason() ?? 'Redis is being compared with the ledger');
 
-  const kept = parseState(text ?? (await ask(() => connection.redis.get(keys.state(streamId)))));
-  if (kept && kept.recovery === trusted.recovery && kept.fold === fold.fold) {
-    const { version, lastSeq } = kept;
-    // Written by this very fold version.
-    const state = fold.kept ? fold.kept.read(kept.json) : (JSON.parse(kept.json) as S);
-    return { state, version, lastSeq, expected: { kind: 'loaded', version } };
-  }
+  const kept = parseState(await ask(() => connection.redis.get(keys.state(streamId))));
+  const loaded = kept && loadedFrom(kept, trusted.recovery, fold);
+  if (loaded) return loaded;
   if (!kept && trusted.recovery === 0) {
     const evicted = await ask(() => connection.redis.hget(keys.meta, 'evicted'));
     // No state was ever evicted here and none is from before a recovery: what isn't there has never been.
@@ -60,6 +54,27 @@ export async function loadStream<S, E>(
     }
   }
   return fromEvents(deps, keys, streamId, fold);
+}
+
+/** A stream's state from its text, at once; undefined: that does not suffice. */
+export function loadKept<S, E>(
+  fence: Pick<Fence, 'trusted'>,
+  streamId: StreamId,
+  fold: Fold<S, E>,
+  text: string,
+): Loaded<S> | undefined {
+  const trusted = fence.trusted(partitionOf(streamId));
+  const kept = trusted && parseState(text);
+  return kept && loadedFrom(kept, trusted.recovery, fold);
+}
+
+/** Undefined: it is from before the last recovery, or of another fold version. */
+function loadedFrom<S, E>(kept: Kept, recovery: number, fold: Fold<S, E>): Loaded<S> | undefined {
+  if (kept.recovery !== recovery || kept.fold !== fold.fold) return undefined;
+  const { version, lastSeq, json } = kept;
+  // Written by this very fold version.
+  const state = fold.kept ? fold.kept.read(json) : (JSON.parse(json) as S);
+  return { state, version, lastSeq, expected: { kind: 'loaded', version } };
 }
 
 async function fromEvents<S, E>(

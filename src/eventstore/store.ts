@@ -8,7 +8,7 @@ import { type Connection, connectReader, connectWriter } from './connections.ts'
 import { createFence, type Fence } from './fence.ts';
 import { type HistoryRange, readHistory } from './history.ts';
 import { ensureInstallation } from './installation.ts';
-import { loadStream } from './load.ts';
+import { loadKept, loadStream } from './load.ts';
 import { type Maintenance, maintain, maintainScript } from './maintain.ts';
 import { createMemoryGuard, type MemoryGuard } from './memory-guard.ts';
 import { metaScript } from './meta.ts';
@@ -124,8 +124,9 @@ export async function createEventStore(options: EventStoreOptions): Promise<Open
       writer,
       reader,
       commit,
-      load: (streamId, fold, kept) =>
-        loadStream({ connection: reader, db, keys, fence, archives }, streamId, fold, kept),
+      load: (streamId, fold) =>
+        loadStream({ connection: reader, db, keys, fence, archives }, streamId, fold),
+      loadKept: (streamId, fold, kept) => loadKept(fence, streamId, fold, kept),
       history: async (streamId, range) =>
         (await readHistory({ connection: reader, db, keys, fence, archives }, streamId, range)).events,
       findClaim: (partition, key) => findClaim(reader, keys, partition, key),

@@ -157,11 +157,12 @@ export type EventStore = {
    * again, under its number, before `OutcomeUnknownError` is thrown. Throws the errors above.
    */
   commit(request: CommitRequest): Promise<CommitOutcome>;
+  /** From Redis' state if it can be trusted, else from the ledger and the log's tail. */
+  load<S, E>(streamId: StreamId, fold: Fold<S, E>): Promise<Loaded<S>>;
   /**
-   * From Redis' state if it can be trusted, else from the ledger and the log's tail.
-   * @param kept the state's text, where a script has just read it beside something else: saves the read
+   * At once, by the state's text, which a script has just read beside something else. Undefined: that does not suffice.
    */
-  load<S, E>(streamId: StreamId, fold: Fold<S, E>, kept?: string): Promise<Loaded<S>>;
+  loadKept<S, E>(streamId: StreamId, fold: Fold<S, E>, kept: string): Loaded<S> | undefined;
   /** What was answered under an idempotency key. Undefined: nothing, or it is too long ago. */
   findClaim(partition: number, key: string): Promise<Claim | undefined>;
   /** Highest seq of every partition, by index. */

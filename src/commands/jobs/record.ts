@@ -6,7 +6,7 @@ import type { Loaded } from '../../eventstore/types.ts';
 import { changeOf, encodeChange } from '../handle.ts';
 import { freedBy } from '../keys.ts';
 import { workOf } from '../work.ts';
-import { commitTaken, finishEntry, isIts, type JobDeps, type TakenJob } from './taken.ts';
+import { commitTaken, finishEntry, isIts, type JobDeps, type TakenContents, type TakenJob } from './taken.ts';
 
 /** A job as a worker knows it: each recording gives the next one. */
 export type JobRun = {
@@ -53,49 +53,105 @@ export type Recording = {
   readonly keepsEntry?: boolean;
 };
 
-/** Commits what was decided; with it, the work entry goes as soon as the job does not run any more. */
-export async function record(deps: JobDeps, run: JobRun, recording: Recording): Promise<JobRecorded> {
-  const { taken } = run;
-  let { loaded } = run;
-  for (let attempt = 1; ; attempt++) {
-    if (!isIts(taken, loaded.state)) return finishEntry(deps, taken, loaded.state);
-    // Under one lease a job may be started again while a handler of its last run lingers on.
-    if (loaded.state.runs !== runsOf(run.loaded.state)) return { kind: 'lease_lost' };
-    const decision = decide(run, recording, loaded.state);
-    // By its entry a job that has not ended is yet to be run: only that of one that has ended may go.
-    if (!decision.ok) {
-      return jobIsFinished(loaded.state) ? finishEntry(deps, taken, loaded.state) : { kind: 'lease_lost' };
+/** What a recording comes to, by the state that was loaded. */
+type Planned =
+  | {
+      readonly kind: 'commit';
+      readonly version: number;
+      readonly state: Job;
+      readonly contents: TakenContents;
     }
-    if (decision.events.length === 0) return { kind: 'recorded', run: { ...run, loaded } };
-    const context = { actor: ACTOR, correlation: run.spec.correlation, ...ownerOf(run.spec) };
-    const stream = { streamId: taken.jobId, ...loaded };
-    const at = recording.at ?? deps.now().toISOString();
-    const folded = changeOf(context, at, stream, jobFold, decision.events);
-    const change = run.unrecorded ? { ...folded, begunAt: run.unrecorded.at } : folded;
-    const state = change.state.value as Job;
-    const committed = await commitTaken(deps, taken, (traceparent) => ({
-      appends: [encodeChange(deps, { ...context, ...(traceparent ? { traceparent } : {}) }, change)],
-      ...(staysTaken(state, recording)
-        ? {}
-        : { ...workOf(taken.jobId, state, traceparent), finished: [taken] }),
-      ...freedBy(taken.jobId, taken, state),
-      memory: recording.memory,
-    }));
+  /** There is nothing to write. */
+  | { readonly kind: 'settled'; readonly recorded: JobRecorded }
+  /** The job has ended, or is another's: its entry is to go. */
+  | { readonly kind: 'over' };
+
+/**
+ * Commits what was decided; with it, the work entry goes as soon as the job does not run any more. Jobs come through here
+ * by the ten thousands a second, and nearly all with the first attempt: it takes no more promises than it must.
+ */
+export function record(deps: JobDeps, run: JobRun, recording: Recording): Promise<JobRecorded> {
+  const planned = plan(deps, run, recording, run.loaded);
+  if (planned.kind !== 'commit') return withoutCommit(deps, run, planned, run.loaded.state);
+  return commitTaken(deps, run.taken, planned.contents).then((committed) => {
     if (committed === 'lease_lost') return { kind: 'lease_lost' };
-    if (committed !== 'conflict' && committed !== 'unknown') {
-      const expected = { kind: 'loaded' as const, version: change.version };
-      const next = { state, version: change.version, lastSeq: committed.seq, expected };
-      const { unrecorded: _, ...recorded } = run;
-      return { kind: 'recorded', run: { ...recorded, loaded: next } };
-    }
-    const lostAt = committed === 'unknown' ? change.version : undefined;
-    if (attempt >= ATTEMPTS) throw new Error(`${taken.jobId} changes faster than its worker can follow`);
-    loaded = await deps.store.load(taken.jobId, jobFold);
+    if (typeof committed === 'object') return recordedAs(run, planned, committed.seq);
+    return recordAgain(deps, run, recording, committed === 'unknown' ? planned.version : undefined);
+  });
+}
+
+/** @param lostAt the version that the last attempt would have led to, where its reply was lost */
+async function recordAgain(
+  deps: JobDeps,
+  run: JobRun,
+  recording: Recording,
+  lostAt: number | undefined,
+): Promise<JobRecorded> {
+  for (let attempt = 2; attempt <= ATTEMPTS; attempt++) {
+    const loaded = await deps.store.load(run.taken.jobId, jobFold);
     if (loaded.version === lostAt && recording.leadsTo.includes(loaded.state.phase)) {
       const { unrecorded: _, ...recorded } = run;
       return { kind: 'recorded', run: { ...recorded, loaded } };
     }
+    const planned = plan(deps, run, recording, loaded);
+    if (planned.kind !== 'commit') return withoutCommit(deps, run, planned, loaded.state);
+    const committed = await commitTaken(deps, run.taken, planned.contents);
+    if (committed === 'lease_lost') return { kind: 'lease_lost' };
+    if (typeof committed === 'object') return recordedAs(run, planned, committed.seq);
+    lostAt = committed === 'unknown' ? planned.version : undefined;
   }
+  throw new Error(`${run.taken.jobId} changes faster than its worker can follow`);
+}
+
+function plan(deps: JobDeps, run: JobRun, recording: Recording, loaded: Loaded<Job>): Planned {
+  const { taken } = run;
+  if (!isIts(taken, loaded.state)) return { kind: 'over' };
+  // Under one lease a job may be started again while a handler of its last run lingers on.
+  if (loaded.state.runs !== runsOf(run.loaded.state)) return LOST;
+  const decision = decide(run, recording, loaded.state);
+  // By its entry a job that has not ended is yet to be run: only that of one that has ended may go.
+  if (!decision.ok) return jobIsFinished(loaded.state) ? { kind: 'over' } : LOST;
+  if (decision.events.length === 0) {
+    return { kind: 'settled', recorded: { kind: 'recorded', run: { ...run, loaded } } };
+  }
+  const context = { actor: ACTOR, correlation: run.spec.correlation, ...ownerOf(run.spec) };
+  const stream = { streamId: taken.jobId, ...loaded };
+  const at = recording.at ?? deps.now().toISOString();
+  const folded = changeOf(context, at, stream, jobFold, decision.events);
+  const change = run.unrecorded ? { ...folded, begunAt: run.unrecorded.at } : folded;
+  const state = change.state.value as Job;
+  const contents: TakenContents = (traceparent) => ({
+    appends: [encodeChange(deps, { ...context, ...(traceparent ? { traceparent } : {}) }, change)],
+    ...(staysTaken(state, recording)
+      ? {}
+      : { ...workOf(taken.jobId, state, traceparent), finished: [taken] }),
+    ...freedBy(taken.jobId, taken, state),
+    memory: recording.memory,
+  });
+  return { kind: 'commit', version: change.version, state, contents };
+}
+
+const LOST: Planned = { kind: 'settled', recorded: { kind: 'lease_lost' } };
+
+async function withoutCommit(
+  deps: JobDeps,
+  { taken }: JobRun,
+  planned: Exclude<Planned, { kind: 'commit' }>,
+  state: Job,
+): Promise<JobRecorded> {
+  return planned.kind === 'settled' ? planned.recorded : finishEntry(deps, taken, state);
+}
+
+function recordedAs(
+  run: JobRun,
+  { version, state }: Extract<Planned, { kind: 'commit' }>,
+  lastSeq: number,
+): JobRecorded {
+  const { unrecorded: _, ...recorded } = run;
+  return {
+    kind: 'recorded',
+    run: { ...recorded, loaded: { state, version, lastSeq, expected: { kind: 'loaded', version } } },
+  };
 }
 
 /** What is recorded of a run; of one whose start no commit holds yet, that first. */

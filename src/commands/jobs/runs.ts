@@ -10,25 +10,41 @@ import {
   startJob,
 } from '../../domain/jobs/runs.ts';
 import { type Job, jobFold, jobIsFinished, jobIsRunning } from '../../domain/jobs/state.ts';
+import type { Loaded } from '../../eventstore/types.ts';
 import { type JobRecorded, type JobRun, record } from './record.ts';
 import { finishEntry, isIts, type JobDeps, type TakenJob } from './taken.ts';
 
 /**
  * What a run would be: the next attempt, or the recovery of the last. Writes nothing, unless there is nothing to run:
  * the job has ended, or was to end when its last worker was lost.
- *
- * @param kept its state's text, as it came with the work entry a moment ago
  */
-export async function openRun(deps: JobDeps, taken: TakenJob, kept?: string): Promise<JobRecorded> {
-  const loaded = await deps.store.load(taken.jobId, jobFold, kept);
+export async function openRun(deps: JobDeps, taken: TakenJob): Promise<JobRecorded> {
+  const loaded = await deps.store.load(taken.jobId, jobFold);
+  const run = runOf(taken, loaded);
+  if (!run) return finishEntry(deps, taken, loaded.state);
+  return loaded.state.phase === 'cancelling' ? recordCancellation(deps, run) : { kind: 'recorded', run };
+}
+
+/**
+ * The same at once, by the state that came with the work entry a moment ago. Undefined: it did not, or does not suffice,
+ * or the job is not simply to be run; `openRun` knows.
+ */
+export function openKept(
+  { store }: Pick<JobDeps, 'store'>,
+  taken: TakenJob & { readonly state?: string },
+): JobRun | undefined {
+  const loaded = taken.state === undefined ? undefined : store.loadKept(taken.jobId, jobFold, taken.state);
+  return loaded && loaded.state.phase !== 'cancelling' ? runOf(taken, loaded) : undefined;
+}
+
+/** Undefined: nothing is to be run by the entry. */
+function runOf(taken: TakenJob, loaded: Loaded<Job>): JobRun | undefined {
   const { state } = loaded;
-  if (!isIts(taken, state) || jobIsFinished(state)) return finishEntry(deps, taken, state);
+  if (!isIts(taken, state) || jobIsFinished(state)) return undefined;
   const { spec, before } = state;
   const recovered = jobIsRunning(state);
   const attempt = recovered ? state.attempts : state.attempts + 1;
-  const alone = runsAlone(state);
-  const run = { taken, spec, attempt, turn: attempt - before, recovered, alone, loaded };
-  return state.phase === 'cancelling' ? recordCancellation(deps, run) : { kind: 'recorded', run };
+  return { taken, spec, attempt, turn: attempt - before, recovered, alone: runsAlone(state), loaded };
 }
 
 /** What a recording led to, of a job that goes on or of one that has ended. */

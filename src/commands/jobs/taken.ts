@@ -1,10 +1,10 @@
 import { type JobId, partitionOf } from '../../domain/ids.ts';
 import { holdsItsLane, type Job, type JobSpec } from '../../domain/jobs/state.ts';
-import { type EventStore, OutcomeUnknownError } from '../../eventstore/types.ts';
+import { type CommitOutcome, type EventStore, OutcomeUnknownError } from '../../eventstore/types.ts';
 import type { CommandDeps } from '../handle.ts';
 
 export type JobDeps = Pick<CommandDeps, 'now' | 'randomText' | 'traceCommit'> & {
-  readonly store: Pick<EventStore, 'load' | 'commit'>;
+  readonly store: Pick<EventStore, 'load' | 'loadKept' | 'commit'>;
 };
 
 /** A work entry that was taken, and the lease under which it was. */
@@ -78,22 +78,28 @@ type Contents = Pick<
   'appends' | 'work' | 'timers' | 'finished' | 'freed' | 'memory'
 >;
 
+/** What a commit holds; its events carry the trace that the commit is part of. */
+export type TakenContents = (traceparent: string | undefined) => Contents;
+
+type Committed = { readonly seq: number } | 'conflict' | 'lease_lost' | 'unknown';
+
 /** A commit under the lease by which the entry was taken. `unknown`: its reply was lost. */
-export async function commitTaken(
-  deps: JobDeps,
-  taken: TakenJob,
-  contents: (traceparent: string | undefined) => Contents,
-): Promise<{ seq: number } | 'conflict' | 'lease_lost' | 'unknown'> {
+export function commitTaken(deps: JobDeps, taken: TakenJob, contents: TakenContents): Promise<Committed> {
   const partition = partitionOf(taken.jobId);
-  try {
-    const outcome = await deps.traceCommit(partition, (traceparent) =>
+  return deps
+    .traceCommit(partition, (traceparent) =>
       deps.store.commit({ partition, lease: taken.lease, ...contents(traceparent) }),
-    );
-    if (outcome.kind === 'committed' || outcome.kind === 'replayed') return outcome.position;
-    if (outcome.kind === 'claim_reused') throw new Error('a commit of a worker makes no claim');
-    return outcome.kind;
-  } catch (error) {
-    if (error instanceof OutcomeUnknownError) return 'unknown';
-    throw error;
-  }
+    )
+    .then(committedAs, lostOrThrown);
+}
+
+function committedAs(outcome: CommitOutcome): Committed {
+  if (outcome.kind === 'committed' || outcome.kind === 'replayed') return outcome.position;
+  if (outcome.kind === 'claim_reused') throw new Error('a commit of a worker makes no claim');
+  return outcome.kind;
+}
+
+function lostOrThrown(error: unknown): Committed {
+  if (error instanceof OutcomeUnknownError) return 'unknown';
+  throw error;
 }

@@ -43,8 +43,10 @@ export function writeJob(job: Job): string {
 export function readJob(text: string): Job {
   const kept = JSON.parse(text) as Job | (Partial<KeptJob> & { phase: Job['phase']; spec: Listed });
   if (!('spec' in kept) || !Array.isArray(kept.spec)) return kept as Job;
-  const spec = specOf(kept.spec as Listed);
-  return { ...USUAL, dueAt: Date.parse(spec.enqueuedAt), ...kept, spec } as Job;
+  const list = kept.spec as Listed;
+  const at = list[6];
+  const dueAt = typeof at === 'number' ? at : Date.parse(at);
+  return { ...USUAL, dueAt, ...kept, spec: specOf(list) } as Job;
 }
 
 function listed(spec: JobSpec): Listed {
