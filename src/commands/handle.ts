@@ -207,28 +207,33 @@ export function encodeChange(
   change: StreamChange,
   claim?: EventMeta['claim'],
 ): AppendToStream {
+  const { owner, correlation, actor, causation, reaction, traceparent, reason } = context;
+  // What is the same in all events of the change is made JSON once; what is undefined is left out.
+  const same: Shared = { owner, correlation, actor, causation, reaction, traceparent, reason };
+  const rest = JSON.stringify(same).slice(1, -1);
   return {
     streamId: change.streamId,
     expected: change.expected,
-    events: change.events.map((event, index) => ({
-      id: deps.randomText(16) as EventId,
-      type: event.type,
-      data: JSON.stringify(event.data),
-      meta: JSON.stringify({
-        schema: codec.check(event.type, event.data),
-        ...foldMeta(context, index === 0 ? (change.begunAt ?? change.at) : change.at),
-        actor: context.actor,
-        ...(context.causation ? { causation: context.causation } : {}),
-        ...(context.reaction ? { reaction: context.reaction } : {}),
-        ...(context.traceparent ? { traceparent: context.traceparent } : {}),
-        ...(context.reason ? { reason: context.reason } : {}),
-        // Key and answer travel in the commit's first event, so that a lost Redis gets its claims back.
-        ...(claim && index === 0 ? { claim } : {}),
-      } satisfies EventMeta),
-    })),
+    events: change.events.map((event, index) => {
+      const isFirst = index === 0;
+      const schema = codec.check(event.type, event.data);
+      const at = JSON.stringify(isFirst ? (change.begunAt ?? change.at) : change.at);
+      // Key and answer travel in the commit's first event, so that a lost Redis gets its claims back.
+      const claimed = claim && isFirst ? `,"claim":${JSON.stringify(claim)}` : '';
+      return {
+        id: deps.randomText(16) as EventId,
+        type: event.type,
+        data: JSON.stringify(event.data),
+        meta: `{"schema":${schema},"at":${at},${rest}${claimed}}`,
+      };
+    }),
     state: { json: change.state.text(), fold: change.state.fold },
   };
 }
+
+type Shared = {
+  readonly [Name in keyof Omit<EventMeta, 'schema' | 'at' | 'claim'>]-?: EventMeta[Name] | undefined;
+};
 
 function foldMeta(context: Pick<CommandContext, 'owner' | 'correlation'>, at: string): FoldMeta {
   return { at, ...(context.owner ? { owner: context.owner } : {}), correlation: context.correlation };

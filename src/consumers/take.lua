@@ -11,7 +11,9 @@
 -- ARGV[4]   'new' | 'pending'
 -- ARGV[5…]  'pending' only: for each stream, the id after which to go on in the pending list
 -- Returns   0 the lease is not ours
---           {entries {stream, from 1; id; fields; state of the job, or nil}, ids, number of entries parked}
+--           {entries, ids, number of entries parked}
+--           entries: two items for each, as a reply of many small ones costs the caller more than the work itself:
+--                    its stream (from 1), id and fields, a line each; the state of its job, '' where there is none
 --           ids: 'new': the last id of each stream, as of this moment, when nothing was found, else empty
 --                'pending': for each stream the id to go on after; '' at the end of its pending list
 -- A pending entry without fields was removed by a commit: it is acked here and never given out.
@@ -22,7 +24,7 @@
 if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
 local consumer, count, pending = ARGV[2], tonumber(ARGV[3]), ARGV[4] == 'pending'
 local FIRST, PARK_AT_MOST = 5, 200
-local entries, ids, parked = {}, {}, 0
+local entries, given, ids, parked = {}, 0, {}, 0
 
 -- Whether another job holds the lane of an entry; if none does, this one holds it from now on.
 local function has_to_wait(fields)
@@ -36,8 +38,10 @@ local function has_to_wait(fields)
 end
 
 local function give(stream, entry)
-  local job = entry[2][2]
-  entries[#entries + 1] = { stream, entry[1], entry[2], job and redis.call('GET', KEYS[4] .. job) }
+  local fields = entry[2]
+  entries[#entries + 1] = stream .. '\n' .. entry[1] .. '\n' .. table.concat(fields, '\n')
+  entries[#entries + 1] = fields[2] and redis.call('GET', KEYS[4] .. fields[2]) or ''
+  given = given + 1
 end
 
 local function park(key, id, fields)
@@ -57,7 +61,7 @@ for i = FIRST, #KEYS do
   local key, stream = KEYS[i], i - FIRST + 1
   if pending then
     redis.pcall('XGROUP', 'CREATE', key, 'lane', '0', 'MKSTREAM')
-    local left, after = count - #entries, ARGV[4 + stream]
+    local left, after = count - given, ARGV[4 + stream]
     ids[stream] = after
     if left > 0 and after ~= '' then
       local found = read(key, left, after)
@@ -72,7 +76,7 @@ for i = FIRST, #KEYS do
       if #found < left then ids[stream] = '' end
     end
   else
-    local left, found = count - #entries
+    local left, found = count - given
     while left > 0 and parked < PARK_AT_MOST do
       found = read(key, left, '>')
       for _, entry in ipairs(found) do
@@ -83,12 +87,12 @@ for i = FIRST, #KEYS do
         end
       end
       if #found < left then break end
-      left = count - #entries
+      left = count - given
     end
   end
 end
 
-if not pending and #entries == 0 and parked == 0 then
+if not pending and given == 0 and parked == 0 then
   for i = FIRST, #KEYS do
     local info = redis.call('XINFO', 'STREAM', KEYS[i])
     for f = 1, #info, 2 do

@@ -65,20 +65,18 @@ export function workStreams(redis: Redis, keys: PartitionKeys, queue: string, le
     const malformed: string[] = [];
     const takenAt = performance.now();
     const isFresh = args[0] === 'new';
-    for (const [index, entryId, fields, state] of asArray(entries).map(asArray)) {
+    const token = { group: lease.group, token: lease.token };
+    const items = asArray(entries);
+    for (let at = 0; at < items.length; at += 2) {
+      const [index, entryId = '', ...fields] = String(items[at]).split('\n');
+      const state = String(items[at + 1]);
       const stream = order[Number(index) - 1];
       if (!stream) throw new Error('take.lua named a stream that it was not given');
-      const job = parseWork(fields, {
-        queue,
-        priority: stream.priority,
-        entryId: String(entryId),
-        lease: { group: lease.group, token: lease.token },
-        isFresh,
-        takenAt,
-        ...(typeof state === 'string' ? { state } : {}),
-      });
+      const { priority } = stream;
+      const taken = { queue, priority, entryId, lease: token, isFresh, takenAt };
+      const job = parseWork(fields, state === '' ? taken : { ...taken, state });
       if (job) jobs.push(job);
-      else malformed.push(`${stream.key} ${String(entryId)}`);
+      else malformed.push(`${stream.key} ${entryId}`);
     }
     const idList = asArray(ids);
     return {
@@ -100,10 +98,12 @@ export function workStreams(redis: Redis, keys: PartitionKeys, queue: string, le
   };
 }
 
-function parseWork(fields: unknown, taken: Omit<JobToRun, 'jobId' | 'type' | 'dueAt'>): JobToRun | undefined {
-  const list = asArray(fields).map(String);
+function parseWork(
+  fields: readonly string[],
+  taken: Omit<JobToRun, 'jobId' | 'type' | 'dueAt'>,
+): JobToRun | undefined {
   const field = (name: string) => {
-    for (let i = 0; i + 1 < list.length; i += 2) if (list[i] === name) return list[i + 1];
+    for (let i = 0; i + 1 < fields.length; i += 2) if (fields[i] === name) return fields[i + 1];
     return undefined;
   };
   const jobId = parseStreamId(field('j') ?? '', 'job');
