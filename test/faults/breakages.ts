@@ -15,11 +15,11 @@ export type Breakage = {
 };
 
 const TOKEN_CHECK = "    if call('HGET', KEYS[k], 'token') ~= ARGV[a] then code = 4 end\n";
-const RUNS_CHECK = "    if (loaded.state.runs !== runsOf(run.loaded.state)) return { kind: 'lease_lost' };\n";
+const RUNS_CHECK = '  if (loaded.state.runs !== runsOf(run.loaded.state)) return LOST;\n';
 const withoutRunsCheck = {
   file: 'src/commands/jobs/record.ts',
   from: RUNS_CHECK,
-  to: '    void runsOf;\n',
+  to: '  void runsOf;\n',
 };
 
 export const BREAKAGES: readonly Breakage[] = [

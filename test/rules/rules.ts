@@ -91,8 +91,8 @@ export const RULES: readonly Rule[] = [
     without: [
       {
         file: 'src/eventstore/load.ts',
-        from: 'kept.recovery === trusted.recovery && kept.fold === fold.fold',
-        to: 'kept.recovery === trusted.recovery',
+        from: 'if (kept.recovery !== recovery || kept.fold !== fold.fold) return undefined;',
+        to: 'if (kept.recovery !== recovery) return undefined;',
       },
     ],
     test: {
@@ -547,8 +547,8 @@ export const RULES: readonly Rule[] = [
     without: [
       {
         file: 'src/commands/jobs/record.ts',
-        from: "    if (loaded.state.runs !== runsOf(run.loaded.state)) return { kind: 'lease_lost' };\n",
-        to: '    void runsOf;\n',
+        from: '  if (loaded.state.runs !== runsOf(run.loaded.state)) return LOST;\n',
+        to: '  void runsOf;\n',
       },
     ],
     test: {
