@@ -1,4 +1,8 @@
 import type { Command } from 'commander';
+import { openRecovery } from '../app/recovering.ts';
+import type { Config } from '../config.ts';
+import { foresee, recover as makeAnew } from '../consumers/recovery/recover.ts';
+import type { Salvage } from '../consumers/recovery/salvage.ts';
 import { acceptLosses, type OpenLoss, openLosses } from '../eventstore/losses.ts';
 import { agreed, type ChangeOptions, changeOptions, contextOf } from './changes.ts';
 import { examples } from './examples.ts';
@@ -8,27 +12,59 @@ import { withPostgres } from './installation.ts';
 export function recoverCommand(command: Command): void {
   changeOptions(
     examples(command, [
-      ['millrace recover --dry-run', 'what was lost'],
+      ['millrace recover --dry-run', 'what is wrong, and what would be lost'],
       ['millrace recover --reason "the disk of the old server is gone" --yes', ''],
     ]).description(
-      'Go on without the last writes that Redis lost before the ledger had them. What they were answered with is void from then on: positions among them are 410. Where Redis holds less than the ledger this is no help: give it back its newest append-only file.',
+      'Go on when Redis has lost something that nobody can give it back. Where it holds less than the ledger, or another history, it is made anew from the ledger: work, timers, schedules and keys of unfinished jobs, with all that its log holds beyond that. Where it lost its last writes before the ledger had them, commits go on without these. Positions of what is lost are 410 from then on. No process needs a restart.',
     ),
   ).action(recover);
 }
 
 async function recover(options: ChangeOptions): Promise<void> {
   await withPostgres(async (db, config) => {
+    if (await madeAnew(config, options)) return;
     const losses = await openLosses(db);
-    if (losses.length > 0 && !options.json) for (const loss of losses) console.log(lineOf(loss));
-    if (losses.length === 0 || options.dryRun) {
-      return say(losses, false, options);
-    }
+    if (!options.json) for (const loss of losses) console.log(lineOf(loss));
+    if (losses.length === 0 || options.dryRun) return say(losses, false, options);
     const events = losses.reduce((sum, { seq, lastSeq }) => sum + seq - lastSeq, 0);
     await agreed(`Go on without these ${events} events, for good?`, options);
     const { actor, reason = '' } = contextOf(config, options);
     await acceptLosses(db, { by: actor, reason });
     say(losses, true, options);
   });
+}
+
+/** Whether there was need of it. */
+async function madeAnew(config: Config, options: ChangeOptions): Promise<boolean> {
+  const recovery = await openRecovery(config);
+  try {
+    const plan = await foresee(recovery);
+    if (!plan) return false;
+    if (!options.json) {
+      console.log(plan.problem.split(' Commits stay stopped')[0]);
+      for (const line of linesOf(plan.partitions)) console.log(line);
+    }
+    if (options.dryRun) {
+      if (options.json) console.log(JSON.stringify({ ...plan, recovered: false }));
+      return true;
+    }
+    await agreed('Make Redis anew from the ledger?', options);
+    const { actor, reason = '' } = contextOf(config, options);
+    const say = options.json ? () => {} : console.log;
+    const partitions = await makeAnew({ ...recovery, say }, { by: actor, reason });
+    if (options.json) console.log(JSON.stringify({ problem: plan.problem, partitions, recovered: true }));
+    else say('Redis is made anew: commits go on within a second or two.');
+    return true;
+  } finally {
+    await recovery.close();
+  }
+}
+
+function linesOf(partitions: readonly Salvage[]): readonly string[] {
+  return partitions.map(
+    ({ partition, ledgerSeq, whole, strange }) =>
+      `partition ${partition}: the ledger has ${ledgerSeq} events; of the log ${whole} more can be taken over${strange > 0 ? `, and ${strange} can't be placed` : ''}`,
+  );
 }
 
 function lineOf({ partition, epoch, seq, lastSeq, noticedAt }: OpenLoss): string {
@@ -38,9 +74,6 @@ function lineOf({ partition, epoch, seq, lastSeq, noticedAt }: OpenLoss): string
 
 function say(losses: readonly OpenLoss[], accepted: boolean, { json }: ChangeOptions): void {
   if (json) console.log(JSON.stringify({ lost: losses, accepted }));
-  else if (losses.length === 0)
-    console.log(
-      'Nothing that Redis acknowledged is missing. /readyz says why commands are refused, if they are.',
-    );
+  else if (losses.length === 0) console.log('Nothing is missing: there is nothing to recover.');
   else if (accepted) console.log('Accepted: commits go on within a second or two.');
 }

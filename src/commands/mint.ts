@@ -27,13 +27,11 @@ export async function mintId(
   const minted = streamId(kind, partition, deps.randomText(20));
   const { idempotency } = context;
   if (!idempotency) return { ok: true, id: minted, fresh: true };
-  const claimedIn = Number.parseInt(idempotency.key.slice(0, 8), 16) % deps.store.partitions;
   const outcome = await deps.store.commit({
-    partition: claimedIn,
+    partition: mintedIn(idempotency.key, deps.store.partitions),
     appends: [],
     claim: {
-      // A key of its own, since the target may live in this partition, too.
-      key: `mint-${idempotency.key}`,
+      key: mintKey(idempotency.key),
       fingerprint: idempotency.fingerprint,
       answer: minted,
       retentionMs: deps.idempotencyRetentionMs,
@@ -44,6 +42,16 @@ export async function mintId(
   const id = parseStreamId(outcome.answer, kind);
   if (!id) throw new Error(`the claim of this key holds ${outcome.answer}, not an id of kind ${kind}`);
   return { ok: true, id, fresh: false };
+}
+
+/** Where the claim lies that fixes what a key mints. */
+export function mintedIn(key: string, partitions: number): number {
+  return Number.parseInt(key.slice(0, 8), 16) % partitions;
+}
+
+/** Its name: another than that of the command's own claim, since the target may live in that partition, too. */
+export function mintKey(key: string): string {
+  return `mint-${key}`;
 }
 
 /** A stream to decide on: known to be empty when the request itself minted the id, loaded otherwise. */

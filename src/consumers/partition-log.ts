@@ -50,22 +50,26 @@ export function openPartitionLog(deps: {
   readonly keys: PartitionKeys;
   readonly blocking: Connection;
   readonly reader: Connection;
+  /** Of positions, as this process trusts the partition: a recovery begins another at the same server. */
+  readonly epoch: () => number | undefined;
   /** Is told how far the log goes. */
   readonly told: Pick<Told, 'note'>;
   readonly readLedger: (partition: number, afterSeq: number, limit: number) => Promise<RawEvent[]>;
 }): PartitionLog {
   const { keys, blocking, reader } = deps;
   let run: string | undefined;
+  let epoch: number | undefined;
   /** Where the shared read stands; undefined: nobody is at the tail yet. */
   let tail: { epoch: number; seq: number; eventId: string | null } | undefined;
   let kept: RawEvent[] = [];
   let reading: Promise<void> | undefined;
 
-  /** Drops what was read from another server than the one at the other end now. */
+  /** Drops what was read from another server than the one at the other end now, or before the log was made anew. */
   function dropIfStale(): void {
-    const now = blocking.runId();
-    if (run === now) return;
+    const [now, current] = [blocking.runId(), deps.epoch()];
+    if (run === now && epoch === current) return;
     run = now;
+    epoch = current;
     tail = undefined;
     kept = [];
   }

@@ -30,6 +30,7 @@ export async function startProjectors(deps: ProjectorDeps): Promise<RunningRole>
       blocking: connections.blocking(`tail-${partition}`, TAIL_BLOCK_MS),
       reader: store.reader,
       told: store.told,
+      epoch: () => store.fence.trusted(partition)?.epoch,
       readLedger: (_, after, limit) => readLedger(db, { partition, after, limit }, store.archives),
     });
   });

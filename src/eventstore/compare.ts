@@ -16,7 +16,7 @@ type Mark = {
 };
 
 const WHAT_TO_DO =
-  'Commits stay stopped, so that nothing is lost for good: stop Redis, give it back its newest append-only file, and start it again.';
+  'Commits stay stopped, so that nothing is lost for good: stop Redis, give it back its newest append-only file, and start it again; where there is none, `millrace recover` makes Redis anew from the ledger.';
 
 /**
  * Compares Redis' log with the ledger and with every checkpoint: it must hold the event, not only the seq, at each

@@ -101,7 +101,7 @@ export function brokenMeta(
 ): string | undefined {
   for (const [partition, meta] of metas.entries()) {
     if (!meta) {
-      return `Redis has no record of partition ${partition} any more: it was emptied (FLUSHALL), or lost its data. Commits stay stopped, so that nothing is lost for good: stop Redis, give it back its newest append-only file, and start it again.`;
+      return `Redis has no record of partition ${partition} any more: it was emptied (FLUSHALL), or lost its data. Commits stay stopped, so that nothing is lost for good: stop Redis, give it back its newest append-only file, and start it again; where there is none, \`millrace recover\` makes Redis anew from the ledger.`;
     }
     if (meta.store !== storeId || meta.partitions !== partitions) {
       return `Redis holds the log of store ${meta.store} (${meta.partitions} partitions), the database belongs to store ${storeId} (${partitions}): one of the two was replaced. Commits stay stopped.`;

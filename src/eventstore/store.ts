@@ -124,8 +124,7 @@ export async function createEventStore(options: EventStoreOptions): Promise<Open
       writer,
       reader,
       commit,
-      load: (streamId, fold) =>
-        loadStream({ connection: reader, db, keys, fence, archives }, streamId, fold),
+      load: (streamId, fold) => loadStream({ connection: reader, db, keys, fence, archives }, streamId, fold),
       loadKept: (streamId, fold, kept) => loadKept(fence, streamId, fold, kept),
       history: async (streamId, range) =>
         (await readHistory({ connection: reader, db, keys, fence, archives }, streamId, range)).events,

@@ -90,4 +90,24 @@ export type LedgerTables = {
     accepted_by: string | null;
     accepted_for: string | null;
   };
+  recoveries: {
+    recovery: number;
+    problem: string;
+    asked_by: string;
+    asked_for: string;
+    begun_at: Generated<Date>;
+    ended_at: Date | null;
+  };
+  quarantined_events: {
+    partition: number;
+    epoch: number;
+    seq: number;
+    event_id: string;
+    stream_id: string;
+    version: number;
+    type: string;
+    data: string;
+    meta: string;
+    quarantined_at: Generated<Date>;
+  };
 };

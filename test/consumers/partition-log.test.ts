@@ -28,7 +28,14 @@ async function setUp() {
     for (const each of [writer, reader, blocking]) each.close();
   });
   await Promise.all([writer, reader, blocking].map((each) => each.whenReady(5_000)));
-  const log = openPartitionLog({ keys, blocking, reader, told: createTold(1), readLedger: async () => [] });
+  const log = openPartitionLog({
+    keys,
+    blocking,
+    reader,
+    told: createTold(1),
+    epoch: () => 1,
+    readLedger: async () => [],
+  });
   const restart = async () => {
     await server.kill();
     server = await startRedis({ dir, port, appendfsync: 'always' });

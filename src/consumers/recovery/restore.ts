@@ -1,0 +1,231 @@
+import type { Redis } from 'ioredis';
+import { type Kysely, sql } from 'kysely';
+import { mintedIn, mintKey } from '../../commands/mint.ts';
+import type { EventMeta } from '../../domain/event.ts';
+import { parseStreamId, type StreamId } from '../../domain/ids.ts';
+import { jobFold } from '../../domain/jobs/state.ts';
+import { encodeTimer } from '../../eventstore/commit-request.ts';
+import { readLedger } from '../../eventstore/ledger-read.ts';
+import type { PartitionKeys } from '../../eventstore/partitions.ts';
+import type { LedgerTables } from '../../eventstore/tables.ts';
+import { type LedgerSource, nextTicks, type UnfinishedJob, unfinishedJobs } from './unfinished.ts';
+
+/** So much of the log is given back: restarts and readers near its end compare with it. */
+const LOG_EVENTS = 1_000;
+const WRITES = 500;
+/** Of all jobs with an ordering key. */
+const KEYED_PRIORITY = 'normal';
+
+export type Restored = {
+  readonly jobs: number;
+  readonly schedules: number;
+  readonly claims: number;
+};
+
+/**
+ * Makes a partition in Redis anew from the ledger: the end of its log, the states, work, timers and ordering keys of
+ * unfinished jobs, ticks, claims, cursors of reactors. Nothing of it may be there. All but `meta`: as long as that is not
+ * there nobody trusts the partition.
+ */
+export async function restorePartition(
+  { db, archives, redis }: LedgerSource & { readonly redis: Redis },
+  all: readonly PartitionKeys[],
+  partition: number,
+  to: {
+    readonly seq: number;
+    readonly recovery: number;
+    readonly retentionMs: number;
+    readonly reactors: readonly string[];
+  },
+): Promise<Restored> {
+  const keys = all[partition];
+  if (!keys) throw new Error(`there is no partition ${partition}`);
+  const writes = pipelined(redis);
+  const log = await readLedger(
+    db,
+    { partition, after: Math.max(0, to.seq - LOG_EVENTS), upTo: to.seq, limit: LOG_EVENTS },
+    archives,
+  );
+  for (const { epoch, seq, id, streamId, version, type, data, meta } of log) {
+    const fields = ['i', id, 's', streamId, 'v', version, 't', type, 'd', data, 'm', meta];
+    await writes.add(['XADD', keys.log, `${epoch}-${seq}`, ...fields]);
+  }
+
+  let [jobs, schedules] = [0, 0];
+  const waiting: UnfinishedJob[] = [];
+  for await (const job of unfinishedJobs({ db, archives }, partition)) {
+    const { jobId, state } = job;
+    const { rows } = await sql<{ version: number; seq: number }>`
+      SELECT version, seq FROM stream_heads WHERE stream_id = ${jobId}`.execute(db);
+    const head = rows[0];
+    if (!head) continue;
+    const text = `${head.version} ${head.seq} ${to.recovery} ${jobFold.fold} ${jobFold.kept?.write(state)}`;
+    await writes.add(['SET', keys.state(jobId), text]);
+    waiting.push({ ...job, state: withoutPayload(state) });
+    jobs++;
+  }
+  for (const command of workOf(keys, waiting)) await writes.add(command);
+
+  for await (const { scheduleId, at } of nextTicks({ db, archives }, partition)) {
+    await writes.add(['ZADD', keys.ticks, at, scheduleId]);
+    schedules++;
+  }
+  let claims = 0;
+  for await (const command of claimsOf(db, all, partition, to.retentionMs)) {
+    await writes.add(command);
+    claims++;
+  }
+  for (const reactor of to.reactors) {
+    const cursor = await cursorOf(db, partition, reactor);
+    if (cursor) await writes.add(['SET', keys.cursor(reactor), cursor]);
+  }
+  await writes.end();
+  return { jobs, schedules, claims };
+}
+
+/** Only where a job is to wait is worked out of it: payloads of all of them at once would fill the process. */
+function withoutPayload(state: UnfinishedJob['state']): UnfinishedJob['state'] {
+  return { ...state, spec: { ...state.spec, payload: null } };
+}
+
+type Command = readonly [name: string, ...args: (string | number)[]];
+
+/** Where each of the jobs waits: in the order in which they became due, ties by position. */
+export function* workOf(keys: PartitionKeys, jobs: readonly UnfinishedJob[]): Generator<Command> {
+  const inOrder = jobs.toSorted((a, b) => a.state.dueAt - b.state.dueAt || a.dueSeq - b.dueSeq);
+  const holders = new Map<string, UnfinishedJob>();
+  for (const job of inOrder) {
+    const lane = laneOf(job);
+    if (lane !== undefined && job.holds && !holders.has(lane)) holders.set(lane, job);
+  }
+  for (const job of inOrder) {
+    const { jobId, state, dueSeq } = job;
+    const lane = laneOf(job);
+    if (state.phase === 'scheduled' || state.phase === 'retrying') {
+      const { queue, priority, type } = state.spec;
+      const timer = { queue, priority, type, jobId, dueAt: state.dueAt, ...optional(job) };
+      const at = String(dueSeq).padStart(14, '0');
+      yield ['ZADD', keys.timers, state.dueAt, `${at} ${jobId}`];
+      yield ['HSET', keys.timerWork, jobId, `${at} ${encodeTimer(timer)}`];
+    } else if (state.phase !== 'failed') {
+      if (lane !== undefined && !holders.has(lane)) holders.set(lane, job);
+      if (lane === undefined || holders.get(lane) === job) yield work(keys, job);
+      else yield parked(keys, job);
+    }
+  }
+  for (const { jobId, state } of holders.values()) {
+    const { queue, lane = '' } = state.spec;
+    yield ['HSET', keys.blocked(queue), lane, `${jobId} ${state.dueAt}`];
+  }
+}
+
+const laneOf = ({ state: { spec } }: UnfinishedJob) =>
+  spec.lane === undefined ? undefined : `${spec.queue} ${spec.lane}`;
+
+function optional({ state, traceparent }: UnfinishedJob) {
+  const { lane } = state.spec;
+  return {
+    ...(lane === undefined ? {} : { lane }),
+    ...(traceparent === undefined ? {} : { traceparent }),
+  };
+}
+
+function work(keys: PartitionKeys, { jobId, state, traceparent = '' }: UnfinishedJob): Command {
+  const { queue, priority, type, lane } = state.spec;
+  const fields = ['j', jobId, 't', type, 'at', state.dueAt, 'tp', traceparent];
+  return lane === undefined
+    ? ['XADD', keys.work(queue, priority), '*', ...fields]
+    : ['XADD', keys.work(queue, KEYED_PRIORITY), '*', ...fields, 'k', lane];
+}
+
+function parked(keys: PartitionKeys, { jobId, state, traceparent = '' }: UnfinishedJob): Command {
+  const { queue, type, lane = '' } = state.spec;
+  return ['RPUSH', keys.parked(queue, lane), `${jobId} ${type} ${state.dueAt} ${traceparent}`];
+}
+
+/**
+ * Of the idempotency keys that were used within their retention: what was answered, at the position of the commit's last
+ * event, and what was minted.
+ */
+async function* claimsOf(
+  db: Kysely<LedgerTables>,
+  all: readonly PartitionKeys[],
+  partition: number,
+  retentionMs: number,
+): AsyncGenerator<Command> {
+  const since = new Date(Date.now() - retentionMs);
+  for (let after = 0; ; ) {
+    const { rows } = await sql<{
+      seq: number;
+      epoch: number;
+      meta: string;
+      left_ms: number;
+      last_seq: number;
+    }>`
+      SELECT l.seq, l.epoch, l.meta, (extract(epoch FROM l.recorded_at - ${since}) * 1000)::bigint AS left_ms,
+        (SELECT max(o.seq) FROM ledger o WHERE o.partition = l.partition AND o.seq BETWEEN l.seq AND l.seq + 20
+           AND o.correlation = l.correlation AND o.recorded_at = l.recorded_at) AS last_seq
+      FROM ledger l
+      WHERE l.partition = ${partition} AND l.seq > ${after} AND l.recorded_at > ${since}
+        AND l.meta LIKE '%,"claim":{%'
+      ORDER BY l.seq LIMIT ${WRITES}`.execute(db);
+    for (const { epoch, seq, meta, left_ms, last_seq } of rows) {
+      const { claim }: Pick<EventMeta, 'claim'> = JSON.parse(meta);
+      if (!claim) continue;
+      const { key, fingerprint, answer } = claim;
+      const position = `${fingerprint} ${epoch} ${last_seq ?? seq}`;
+      const lasts = ['PX', Math.max(1, Number(left_ms))];
+      const own = all[partition]?.claim(key);
+      if (own) yield ['SET', own, `${position} ${answer}`, ...lasts];
+      const minted = idIn(answer);
+      const first = all[mintedIn(key, all.length)]?.claim(mintKey(key));
+      if (minted && first) yield ['SET', first, `${position} ${minted}`, ...lasts];
+    }
+    const last = rows.at(-1);
+    if (rows.length < WRITES || !last) return;
+    after = Number(last.seq);
+  }
+}
+
+/** What a command answered with that made something. */
+function idIn(answer: string): StreamId | undefined {
+  const body: unknown = JSON.parse(answer);
+  const id = typeof body === 'object' && body !== null && 'id' in body ? body.id : undefined;
+  return typeof id === 'string' ? parseStreamId(id) : undefined;
+}
+
+/** Where the reactor stood when it last did something: what came since it sees again, and finds nothing to do. */
+async function cursorOf(
+  db: Kysely<LedgerTables>,
+  partition: number,
+  reactor: string,
+): Promise<string | undefined> {
+  const { rows } = await sql<{ epoch: number; seq: number; event_id: string }>`
+    SELECT epoch, seq, event_id FROM ledger WHERE partition = ${partition} AND seq = (
+      SELECT max((meta::json -> 'reaction' ->> 'seq')::bigint) FROM ledger
+      WHERE partition = ${partition} AND type = 'JobEnqueued' AND meta LIKE ${`%"reaction":{"reactor":"${reactor}"%`})`.execute(
+    db,
+  );
+  const at = rows[0];
+  return at && `${at.epoch} ${at.seq} ${at.event_id}`;
+}
+
+/** Sends commands some hundreds at a time, and throws what any of them answers with. */
+function pipelined(redis: Redis) {
+  let waiting: Command[] = [];
+  async function send(): Promise<void> {
+    const pipeline = redis.pipeline();
+    for (const [name, ...args] of waiting) pipeline.call(name, ...args);
+    waiting = [];
+    for (const [error] of (await pipeline.exec()) ?? []) if (error) throw error;
+  }
+  return {
+    async add(command: Command): Promise<void> {
+      waiting.push(command);
+      if (waiting.length >= WRITES) await send();
+    },
+    async end(): Promise<void> {
+      if (waiting.length > 0) await send();
+    },
+  };
+}
