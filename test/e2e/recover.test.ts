@@ -1,4 +1,4 @@
-import { cp, mkdtemp, rm } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -8,11 +8,13 @@ import { startRedis } from '../../deploy/local/servers.mjs';
 import type { Answer } from '../support/client.ts';
 import { waitUntil } from '../support/installation.ts';
 import { ownRedisSetting } from '../support/setting.ts';
+import { openProxy } from '../support/tcp-proxy.ts';
 
 const LEDGER = { durability: 'ledger' };
 
-async function setting() {
-  const { redis, dir, world, installation } = await ownRedisSetting({ SCHEDULE_SHORTEST_PAUSE_SECONDS: '1' });
+async function setting(redisUrl?: string) {
+  const environment = { SCHEDULE_SHORTEST_PAUSE_SECONDS: '1' };
+  const { redis, dir, world, installation } = await ownRedisSetting(environment, redisUrl);
   await installation.startAll();
   const client = installation.client();
   const ada = await client.register();
@@ -42,6 +44,13 @@ async function setting() {
       30_000,
     );
   return { redis, dir, world, installation, client, ada, post, job, cli, fenced, goesOn };
+}
+
+/** What a runbook says to type, after `npx millrace`. */
+async function commandsOf(page: string): Promise<string[][]> {
+  const text = await readFile(join(import.meta.dirname, '../../docs/runbooks', page), 'utf8');
+  const blocks = [...text.matchAll(/```sh\nnpx millrace (.*)\n```/g)].map(([, command = '']) => command);
+  return blocks.map((line) => (line.match(/"[^"]*"|\S+/g) ?? []).map((part) => part.replaceAll('"', '')));
 }
 
 describe('a recovery', { timeout: 120_000 }, () => {
@@ -157,9 +166,53 @@ describe('a recovery', { timeout: 120_000 }, () => {
     const third = await startRedis({ dir, port: redis.port });
     onTestFinished(() => third.stop());
     await fenced();
-    await cli('recover', '--reason', 'a test', '--yes');
+    const [confirm, mend, afterwards, ...rest] = await commandsOf('redis-was-lost.md');
+    expect([rest, afterwards]).toEqual([[], ['verify', 'ledger']]);
+    expect((await cli(...(confirm ?? []))).stdout).toMatch(/Redis was restored from an older state/);
+    expect((await cli(...(mend ?? []))).stdout).toMatch(/Redis is made anew/);
     await goesOn();
     await waitUntil(async () => (await job(String(body.id))).status === 'succeeded', 'the job', 60_000);
     await waitUntil(async () => (await cli('verify')).code === 0, 'everything to be whole', 30_000);
+  });
+
+  it('after a failover that lost acknowledged writes goes on at the new master with what the ledger has', async () => {
+    const folder = await mkdtemp(join(tmpdir(), 'millrace-failover-'));
+    onTestFinished(() => rm(folder, { recursive: true, force: true }));
+    const master = await startRedis({ dir: join(folder, 'master') });
+    onTestFinished(() => master.stop());
+    const replica = await startRedis({ dir: join(folder, 'replica') });
+    onTestFinished(() => replica.stop());
+    const follower = new Redis(replica.url);
+    onTestFinished(() => follower.disconnect());
+    await follower.replicaof('127.0.0.1', master.port);
+    let target = master.port;
+    const proxy = await openProxy(() => ({ host: '127.0.0.1', port: target }));
+    onTestFinished(() => proxy.close());
+    const { post, job, cli, fenced, goesOn, world } = await setting(`redis://127.0.0.1:${proxy.port}`);
+    await waitUntil(
+      async () => /master_link_status:up/.test(await follower.info('replication')),
+      'the replica',
+    );
+
+    // From now on the master is alone, and goes on answering.
+    await follower.replicaof('NO', 'ONE');
+    const runAt = new Date(Date.now() + 15_000).toISOString();
+    const later = await post('/v1/jobs', { type: 'echo', payload: {}, runAt });
+    const plain = await post('/v1/jobs', { type: 'echo', payload: {} });
+    expect([later.status, plain.status]).toEqual([202, 202]);
+    await waitUntil(async () => (await job(String(plain.body.id))).status === 'succeeded', 'the job');
+    target = replica.port;
+    proxy.cut();
+    await fenced();
+    await cli('recover', '--reason', 'the old master is gone', '--yes');
+    await goesOn();
+    expect((await job(String(plain.body.id))).status).toBe('succeeded');
+    await waitUntil(
+      async () => (await job(String(later.body.id))).status === 'succeeded',
+      'the other',
+      40_000,
+    );
+    await waitUntil(async () => (await cli('verify')).code === 0, 'everything to be whole', 30_000);
+    expect(await world.db.selectFrom('recoveries').select('problem').execute()).toHaveLength(1);
   });
 });

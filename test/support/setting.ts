@@ -15,13 +15,16 @@ export async function sharedSetting(
   return { world, installation: await installationIn(world, environment) };
 }
 
-/** An installation on a Redis of its own, with an append-only file, to be stopped, killed and flushed. */
-export async function ownRedisSetting(environment: Record<string, string> = {}) {
+/**
+ * An installation on a Redis of its own, with an append-only file, to be stopped, killed and flushed.
+ * @param redisUrl by which it speaks to another
+ */
+export async function ownRedisSetting(environment: Record<string, string> = {}, redisUrl?: string) {
   const dir = await mkdtemp(join(tmpdir(), 'millrace-redis-'));
   const redis = await startRedis({ dir });
   onTestFinished(() => rm(dir, { recursive: true, force: true }));
   onTestFinished(() => redis.stop());
-  const world = await createWorld({ redisUrl: redis.url });
+  const world = await createWorld({ redisUrl: redisUrl ?? redis.url });
   onTestFinished(() => world.dispose());
   return { dir, redis, world, installation: await installationIn(world, environment) };
 }

@@ -1,0 +1,192 @@
+import { expect, onTestFinished, test, vi } from 'vitest';
+import { type RecoverDeps, recover } from '../../src/consumers/recovery/recover.ts';
+import { workOf } from '../../src/consumers/recovery/restore.ts';
+import type { UnfinishedJob } from '../../src/consumers/recovery/unfinished.ts';
+import { type JobId, streamId } from '../../src/domain/ids.ts';
+import type { KeptJob } from '../../src/domain/jobs/state.ts';
+import { createKeys } from '../../src/eventstore/partitions.ts';
+import { openPool } from '../../src/eventstore/postgres.ts';
+import type { OpenEventStore } from '../../src/eventstore/store.ts';
+import { StoreFencedError } from '../../src/eventstore/types.ts';
+import { projections } from '../../src/features.ts';
+import { rewind } from '../../src/projections/rewind.ts';
+import { copyToLedger } from '../support/ledger.ts';
+import { append, atVersion, countFold, newStream, openStore } from '../support/store.ts';
+import { createWorld, type World } from '../support/world.ts';
+
+async function setting(more: Partial<RecoverDeps> = {}) {
+  const world = await createWorld();
+  onTestFinished(() => world.dispose());
+  const store = await openStore(world, { fenceIntervalMs: 50 });
+  const pool = openPool({ url: world.databaseUrl, max: 1, applicationName: 'test' });
+  onTestFinished(() => pool.end());
+  const deps: RecoverDeps = {
+    ...{ db: world.db, pool, connection: store.writer, prefix: world.prefix, keys: store.keys },
+    ...{ retentionMs: 60_000, reactors: ['notifier'], rewind: async () => {} },
+    ...more,
+  };
+  return { world, store, run: (own: Partial<RecoverDeps> = {}) => recover({ ...deps, ...own }, asked) };
+}
+const asked = { by: 'a test', reason: 'it is one' };
+const isOpen = (store: OpenEventStore) =>
+  vi.waitFor(() => expect(store.fencedBecause()).toBeUndefined(), 10_000);
+const isStopped = (store: OpenEventStore) =>
+  vi.waitFor(() => expect(store.fencedBecause()).toMatch(/./), 10_000);
+const keysOf = (store: OpenEventStore, partition = 0) => {
+  const keys = store.keys[partition];
+  if (!keys) throw new Error('no such partition');
+  return keys;
+};
+const ledgerOf = (world: World, partition = 0) =>
+  world.db.selectFrom('ledger').select('seq').where('partition', '=', partition).orderBy('seq').execute();
+
+test('what the log holds beyond the ledger is taken over: nothing is lost', async () => {
+  const { world, store, run } = await setting();
+  const stream = newStream(0);
+  await store.commit({ partition: 0, appends: [append(stream)] });
+  await store.commit({ partition: 0, appends: [append(stream, atVersion(1))] });
+  await store.writer.redis.unlink(keysOf(store).meta);
+  await isStopped(store);
+  const partitions = await run();
+  expect(partitions?.[0]).toMatchObject({ partition: 0, ledgerSeq: 0, whole: 2, strange: 0 });
+  expect(await ledgerOf(world)).toEqual([{ seq: 1 }, { seq: 2 }]);
+  await isOpen(store);
+  expect(await store.load(stream, countFold)).toMatchObject({ version: 2, state: { count: 2 } });
+  expect(await store.commit({ partition: 0, appends: [append(stream, atVersion(2))] })).toMatchObject({
+    kind: 'conflict',
+  });
+  const { expected } = await store.load(stream, countFold);
+  expect(await store.commit({ partition: 0, appends: [{ ...append(stream), expected }] })).toMatchObject({
+    kind: 'committed',
+    position: { epoch: 2, seq: 3 },
+  });
+});
+
+test('where nothing is wrong nothing is done', async () => {
+  const { store, run } = await setting();
+  await store.commit({ partition: 0, appends: [append(newStream(0))] });
+  expect(await run()).toBeUndefined();
+  expect(store.fencedBecause()).toBeUndefined();
+});
+
+test('another history in the log is put aside, and the ledger’s goes on', async () => {
+  const { world, store, run } = await setting();
+  await store.commit({ partition: 0, appends: [append(newStream(0))] });
+  await store.commit({ partition: 0, appends: [append(newStream(0))] });
+  await copyToLedger(world, store, 0);
+  await store.commit({ partition: 0, appends: [append(newStream(0))] });
+  await world.db.updateTable('ledger').set({ event_id: 'another' }).where('seq', '=', 2).execute();
+  await world.db.updateTable('checkpoints').set({ event_id: 'another' }).execute();
+  expect((await run())?.[0]).toMatchObject({ ledgerSeq: 2, whole: 0, strange: 2 });
+  const aside = await world.db.selectFrom('quarantined_events').select('seq').orderBy('seq').execute();
+  expect(aside).toEqual([{ seq: 2 }, { seq: 3 }]);
+  expect(await store.reader.redis.xlen(keysOf(store).log)).toBe(2);
+  await isOpen(store);
+});
+
+test('a read model that holds what is lost is taken back, and no other', async () => {
+  const { world, store, run } = await setting();
+  const [here, there] = [streamId('job', 0, 'a'.repeat(20)), streamId('job', 1, 'a'.repeat(20))];
+  const schedule = {
+    owner: null,
+    cron: '* * * * *',
+    timezone: 'UTC',
+    missed: 'skip',
+    job: '{}',
+    deleted: false,
+  };
+  const row = (id: string) => ({ ...schedule, id, version: 1, created_at: new Date() });
+  await world.db
+    .insertInto('schedules_v1')
+    .values([row(here), row(there)] as never)
+    .execute();
+  const group = 'projection:schedules@1';
+  await world.db
+    .insertInto('checkpoints')
+    .values(
+      [0, 1].map((partition) => ({ group_name: group, partition, epoch: 1, seq: partition === 0 ? 9 : 0 })),
+    )
+    .execute();
+  await store.writer.redis.unlink(keysOf(store).meta);
+  const rewound: string[] = [];
+  await run({
+    rewind: async (name, partition) => {
+      rewound.push(`${name} ${partition}`);
+      await rewind(world.db, projections.schedules, partition);
+    },
+  });
+  expect(rewound).toEqual([`${group} 0`]);
+  expect(await world.db.selectFrom('schedules_v1').select('id').execute()).toEqual([{ id: there }]);
+});
+
+test('one that was cut off leaves all stopped, and is done again from the beginning', async () => {
+  const { world, store, run } = await setting();
+  const stream = newStream(0);
+  await store.commit({ partition: 0, appends: [append(stream)] });
+  await world.db
+    .insertInto('checkpoints')
+    .values({ group_name: 'projection:jobs@2', partition: 3, epoch: 1, seq: 9 })
+    .execute();
+  await store.writer.redis.unlink(keysOf(store, 1).meta);
+  const gone = () => Promise.reject(new Error('the process died here'));
+  await expect(run({ rewind: gone })).rejects.toThrow('died here');
+  await isStopped(store);
+  await expect(store.commit({ partition: 0, appends: [append(newStream(0))] })).rejects.toThrow(
+    StoreFencedError,
+  );
+  await world.db.deleteFrom('checkpoints').where('seq', '=', 9).execute();
+  expect((await run())?.[0]).toMatchObject({ ledgerSeq: 1, whole: 0 });
+  await isOpen(store);
+  expect(await store.load(stream, countFold)).toMatchObject({ version: 1 });
+});
+
+test('jobs wait as they did: holders first, then in the order of becoming due, ties by position', () => {
+  const [keys] = createKeys('mill', 1);
+  if (!keys) throw new Error('no partition');
+  const job = (n: number, phase: string, dueAt: number, more: { lane?: string; holds?: boolean } = {}) =>
+    ({
+      jobId: streamId('job', 0, String(n).padStart(20, '0')) as JobId,
+      dueSeq: n,
+      holds: more.holds ?? false,
+      state: {
+        ...({ phase, attempts: 0, runs: 0, before: 0, suspect: false, takedowns: 0, dueAt } as object),
+        spec: {
+          ...{
+            type: 'echo',
+            payload: null,
+            queue: 'default',
+            priority: 'normal',
+            maxAttempts: 3,
+            timeoutSeconds: 60,
+          },
+          ...{ enqueuedAt: '2026-01-01T00:00:00.000Z', correlation: 'c' },
+          ...(more.lane ? { lane: more.lane } : {}),
+        },
+      } as KeptJob & { phase: 'queued' },
+    }) satisfies UnfinishedJob;
+  const number = (text: string) => Number(text.match(/job-00(\d+)/)?.[1]);
+  const commands = [
+    ...workOf(keys, [
+      job(5, 'queued', 50),
+      job(1, 'queued', 10, { lane: 'a' }),
+      job(2, 'running', 20, { lane: 'a', holds: true }),
+      job(3, 'queued', 10, { lane: 'a' }),
+      job(4, 'failed', 5, { lane: 'b', holds: true }),
+      job(6, 'queued', 60, { lane: 'b' }),
+      job(7, 'queued', 60, { lane: 'c' }),
+      job(8, 'queued', 61, { lane: 'c' }),
+      job(9, 'retrying', 99, { lane: 'd', holds: true }),
+      job(10, 'scheduled', 99, {}),
+    ]),
+  ];
+  const of = (name: string, key: string) =>
+    commands.filter((each) => each[0] === name && each[1] === key).map((each) => number(each.join(' ')));
+  expect(of('XADD', keys.work('default', 'normal'))).toEqual([2, 5, 7]);
+  expect(of('RPUSH', keys.parked('default', 'a'))).toEqual([1, 3]);
+  expect(of('RPUSH', keys.parked('default', 'b'))).toEqual([6]);
+  expect(of('RPUSH', keys.parked('default', 'c'))).toEqual([8]);
+  expect(of('ZADD', keys.timers)).toEqual([9, 10]);
+  const held = commands.filter((each) => each[0] === 'HSET' && each[1] === keys.blocked('default'));
+  const holders = Object.fromEntries(held.map((each) => [each[2], number(String(each[3]))]));
+  expect(holders).toEqual({ a: 2, b: 4, c: 7, d: 9 });
+});
