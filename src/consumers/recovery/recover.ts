@@ -38,7 +38,7 @@ export type Recovered = Salvage & Restored;
 
 /** What is wrong, and what the log still holds; changes nothing. Undefined: nothing is wrong. */
 export async function foresee(
-  deps: Pick<RecoverDeps, 'db' | 'connection' | 'keys'>,
+  deps: Pick<RecoverDeps, 'db' | 'archives' | 'connection' | 'keys'>,
 ): Promise<{ readonly problem: string; readonly partitions: readonly Salvage[] } | undefined> {
   const { db, connection, keys } = deps;
   const installation = await known(db);
@@ -46,7 +46,7 @@ export async function foresee(
   const problem = await problemOf(deps, metas, installation);
   if (problem === undefined) return undefined;
   const partitions = [];
-  for (const each of keys) partitions.push(await salvage(db, connection.redis, each, async () => {}));
+  for (const each of keys) partitions.push(await salvage(deps, connection.redis, each, async () => {}));
   return { problem, partitions };
 }
 
@@ -78,7 +78,7 @@ export async function recover(
     const salvaged: Salvage[] = [];
     const append = takeOverInto(createLedger(deps.pool, db), db);
     for (const each of keys) {
-      const its = await salvage(db, connection.redis, each, ({ kind, events }) =>
+      const its = await salvage(deps, connection.redis, each, ({ kind, events }) =>
         kind === 'whole' ? append(events) : putAside(db, events),
       );
       salvaged.push(its);

@@ -7,6 +7,7 @@ import { parseLogEntries } from '../../eventstore/log.ts';
 import type { PartitionKeys } from '../../eventstore/partitions.ts';
 import type { LedgerTables } from '../../eventstore/tables.ts';
 import type { OrderedGroup } from '../../eventstore/types.ts';
+import type { LedgerSource } from './unfinished.ts';
 
 const PAGE = 500;
 
@@ -26,7 +27,7 @@ export type Salvage = {
  * @param deal is given each piece, in order: nothing more is read until it has dealt with it
  */
 export async function salvage(
-  db: Kysely<LedgerTables>,
+  { db, archives }: LedgerSource,
   redis: Redis,
   keys: PartitionKeys,
   deal: (piece: {
@@ -40,7 +41,7 @@ export async function salvage(
   /** From the first event on that is another than the ledger's, or follows a gap, nothing can be placed any more. */
   let isStrange = false;
   for await (const page of pages(redis, keys)) {
-    const known = await knownOf(db, partition, page, ledgerSeq);
+    const known = await knownOf({ db, archives }, partition, page, ledgerSeq);
     const pieces = { whole: [] as RawEvent[], strange: [] as RawEvent[] };
     for (const event of page) {
       const isKnown = event.seq <= ledgerSeq;
@@ -98,13 +99,14 @@ async function* pages(redis: Redis, keys: PartitionKeys): AsyncGenerator<readonl
 }
 
 async function knownOf(
-  db: Kysely<LedgerTables>,
+  { db, archives }: LedgerSource,
   partition: number,
   page: readonly RawEvent[],
   upTo: number,
 ): Promise<ReadonlyMap<number, string>> {
   const [first, last] = [page[0]?.seq ?? 0, page.at(-1)?.seq ?? 0];
   if (first > upTo) return new Map();
-  const rows = await readLedger(db, { partition, after: first - 1, upTo: Math.min(last, upTo), limit: PAGE });
+  const range = { partition, after: first - 1, upTo: Math.min(last, upTo), limit: PAGE };
+  const rows = await readLedger(db, range, archives);
   return new Map(rows.map(({ seq, id }) => [seq, id]));
 }
