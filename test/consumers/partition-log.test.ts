@@ -28,12 +28,13 @@ async function setUp() {
     for (const each of [writer, reader, blocking]) each.close();
   });
   await Promise.all([writer, reader, blocking].map((each) => each.whenReady(5_000)));
+  let epoch = 1;
   const log = openPartitionLog({
     keys,
     blocking,
     reader,
     told: createTold(1),
-    epoch: () => 1,
+    epoch: () => epoch,
     readLedger: async () => [],
   });
   const restart = async () => {
@@ -43,7 +44,13 @@ async function setUp() {
   };
   const append = (seq: number, data?: string) => appendTo(writer.redis, keys, seq, data);
   const next = (from: Checkpoint, limit: number) => log.next(from, limit, writer.runId() ?? 'away');
-  return { keys, writer, blocking, log, next, restart, append };
+  /** As a recovery leaves it: other events, in a new epoch, at the same server. */
+  const makeAnew = async (seq: number) => {
+    await writer.redis.unlink(keys.log);
+    for (let at = 1; at <= seq; at++) await append(at);
+    epoch = 2;
+  };
+  return { keys, writer, blocking, log, next, restart, makeAnew, append };
 }
 
 async function appendTo(
@@ -72,6 +79,20 @@ describe('A partition’s log', () => {
     expect(await writer.redis.info('commandstats')).toMatch(/^cmdstat_xread:calls=1,/m);
     expect((await next(START, 10))?.events.map(({ seq }) => seq)).toEqual([1, 2]);
     expect((await next(START, 1))?.events.map(({ seq }) => seq)).toEqual([1]);
+  });
+
+  it('drops what was read before the log was made anew at the same server', async () => {
+    const { next, append, makeAnew, writer } = await setUp();
+    await append(1);
+    const at1: Checkpoint = { epoch: 1, seq: 1, eventId: 'e1' as never };
+    const waiting = next(at1, 10);
+    await until(async () => expect(await writer.redis.client('LIST')).toMatch(/cmd=xread/));
+    await append(2, '{"lost":true}');
+    expect((await waiting)?.events.map(({ seq }) => seq)).toEqual([2]);
+    await makeAnew(1);
+    const after = next(at1, 10);
+    await append(2, '{"kept":true}');
+    expect((await after)?.events.map(({ data }) => data)).toEqual(['{"kept":true}']);
   });
 
   it('disowns a batch that was read before Redis was restarted', async () => {

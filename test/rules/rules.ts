@@ -751,4 +751,46 @@ export const RULES: readonly Rule[] = [
       name: 'is an error for who was not told where files lie, and never left out',
     },
   },
+  {
+    rule: 'A recovery takes away first what makes a partition trusted: cut off, it leaves nothing that looks whole',
+    without: [
+      {
+        file: 'src/consumers/recovery/recover.ts',
+        from: '    for (const { meta } of keys) await connection.redis.unlink(meta);\n',
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/consumers/recovery.test.ts',
+      name: 'one that was cut off leaves all stopped, and is done again from the beginning',
+    },
+  },
+  {
+    rule: 'What the log holds beyond the ledger is taken over before anything is made anew',
+    without: [
+      {
+        file: 'src/consumers/recovery/recover.ts',
+        from: "        kind === 'whole' ? append(events) : putAside(db, events),\n",
+        to: "        kind === 'whole' ? Promise.resolve(void append) : putAside(db, events),\n",
+      },
+    ],
+    test: {
+      file: 'test/consumers/recovery.test.ts',
+      name: 'what the log holds beyond the ledger is taken over: nothing is lost',
+    },
+  },
+  {
+    rule: 'Events that were read before a recovery are not applied after it, though the server is the same',
+    without: [
+      {
+        file: 'src/consumers/partition-log.ts',
+        from: 'if (run === now && epoch === current) return;',
+        to: 'if (run === now) return;',
+      },
+    ],
+    test: {
+      file: 'test/consumers/partition-log.test.ts',
+      name: 'drops what was read before the log was made anew at the same server',
+    },
+  },
 ];

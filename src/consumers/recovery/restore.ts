@@ -50,6 +50,7 @@ export async function restorePartition(
     const fields = ['i', id, 's', streamId, 'v', version, 't', type, 'd', data, 'm', meta];
     await writes.add(['XADD', keys.log, `${epoch}-${seq}`, ...fields]);
   }
+  await writes.send();
 
   let [jobs, schedules] = [0, 0];
   const waiting: UnfinishedJob[] = [];
@@ -79,7 +80,7 @@ export async function restorePartition(
     const cursor = await cursorOf(db, partition, reactor);
     if (cursor) await writes.add(['SET', keys.cursor(reactor), cursor]);
   }
-  await writes.end();
+  await writes.send();
   return { jobs, schedules, claims };
 }
 
@@ -214,6 +215,7 @@ async function cursorOf(
 function pipelined(redis: Redis) {
   let waiting: Command[] = [];
   async function send(): Promise<void> {
+    if (waiting.length === 0) return;
     const pipeline = redis.pipeline();
     for (const [name, ...args] of waiting) pipeline.call(name, ...args);
     waiting = [];
@@ -224,8 +226,6 @@ function pipelined(redis: Redis) {
       waiting.push(command);
       if (waiting.length >= WRITES) await send();
     },
-    async end(): Promise<void> {
-      if (waiting.length > 0) await send();
-    },
+    send,
   };
 }
