@@ -2,7 +2,8 @@ import { type Kysely, type RawBuilder, sql } from 'kysely';
 import { assertMoved, type CheckpointMove, checkpointMove } from '../eventstore/checkpoints.ts';
 import { prepared } from '../eventstore/prepared.ts';
 import type { Database } from './database.ts';
-import { type AnyProjection, type AnyRow, groupOf } from './projection.ts';
+import type { ReadModel } from './generations.ts';
+import type { AnyRow } from './projection.ts';
 
 export type Loaded<R extends AnyRow> = {
   /** Those that exist, by key. */
@@ -20,7 +21,7 @@ export type Loaded<R extends AnyRow> = {
  */
 export async function loadRows<R extends AnyRow>(
   db: Kysely<Database>,
-  projection: AnyProjection<R>,
+  { projection, table, group }: ReadModel<R>,
   keys: readonly string[],
 ): Promise<Loaded<R>> {
   const rows = new Map<string, R>();
@@ -30,10 +31,10 @@ export async function loadRows<R extends AnyRow>(
   const answer = await sql<R & { wanted_key: string; is_blocked: boolean }>`
     SELECT ${sql.join(columns)}, wanted_key, EXISTS (
       SELECT FROM parked_events
-      WHERE group_name = ${groupOf(projection)} AND row_key = wanted_key
+      WHERE group_name = ${group} AND row_key = wanted_key
     ) AS is_blocked
     FROM unnest(${keys}::text[]) AS wanted(wanted_key)
-    LEFT JOIN ${sql.table(projection.table)} AS found ON found.id = wanted_key
+    LEFT JOIN ${sql.table(table)} AS found ON found.id = wanted_key
   `.execute(db);
   for (const { wanted_key, is_blocked, ...row } of answer.rows) {
     if (is_blocked) blocked.add(wanted_key);
@@ -51,10 +52,10 @@ export async function loadRows<R extends AnyRow>(
  */
 export async function upsertRows<R extends AnyRow>(
   trx: Kysely<Database>,
-  projection: AnyProjection<R>,
+  model: ReadModel<R>,
   rows: ReadonlyMap<string, R>,
 ): Promise<void> {
-  if (rows.size > 0) await upsert(projection, rows, sql`true`).execute(trx);
+  if (rows.size > 0) await upsert(model, rows, sql`true`).execute(trx);
 }
 
 /**
@@ -63,7 +64,7 @@ export async function upsertRows<R extends AnyRow>(
  */
 export async function moveAndUpsert<R extends AnyRow>(
   db: Kysely<Database>,
-  projection: AnyProjection<R>,
+  model: ReadModel<R>,
   move: CheckpointMove,
   rows: ReadonlyMap<string, R>,
 ): Promise<void> {
@@ -73,13 +74,13 @@ export async function moveAndUpsert<R extends AnyRow>(
       ? sql`${prepared}${moved}`
       : sql`${prepared}
           WITH moved AS (${moved}),
-          written AS (${upsert(projection, rows, sql`EXISTS (SELECT FROM moved)`)})
+          written AS (${upsert(model, rows, sql`EXISTS (SELECT FROM moved)`)})
           SELECT seq FROM moved`;
   assertMoved(move, (await statement.execute(db)).rows);
 }
 
 function upsert<R extends AnyRow>(
-  projection: AnyProjection<R>,
+  { projection, table }: ReadModel<R>,
   rows: ReadonlyMap<string, R>,
   condition: RawBuilder<unknown>,
 ): RawBuilder<unknown> {
@@ -93,7 +94,7 @@ function upsert<R extends AnyRow>(
     .filter((name) => name !== 'id')
     .map((name) => sql`${sql.ref(name)} = ${sql.ref(`excluded.${name}`)}`);
   return sql`
-    INSERT INTO ${sql.table(projection.table)} (${columns})
+    INSERT INTO ${sql.table(table)} (${columns})
     SELECT ${columns} FROM jsonb_to_recordset(${JSON.stringify(sorted)}::jsonb) AS given(${sql.join(shape)})
     WHERE ${condition}
     ON CONFLICT (id) DO UPDATE SET ${sql.join(changes)}`;

@@ -2,11 +2,15 @@ import type { LedgerTables } from '../eventstore/tables.ts';
 import type { AccountsTable } from './accounts.ts';
 import type { DeadLettersTable } from './dead-letters/table.ts';
 import type { ExportsTable } from './exports.ts';
+import type { ReadModelsTable, RebuildsTable } from './generations.ts';
 import type { JobsTable } from './jobs/table.ts';
 import type { ParkedEventsTable } from './parked.ts';
 import type { SchedulesTable } from './schedules.ts';
 
-/** Read models, a table per projection and version, and what was kept out of them. */
+/**
+ * Read models, a view per projection and version of its current generation's table; what was kept out of them, and what is
+ * known of generations.
+ */
 export type ReadModelTables = {
   accounts_v1: AccountsTable;
   jobs_v2: JobsTable;
@@ -14,6 +18,8 @@ export type ReadModelTables = {
   schedules_v1: SchedulesTable;
   dead_letters_v1: DeadLettersTable;
   parked_events: ParkedEventsTable;
+  read_models: ReadModelsTable;
+  rebuilds: RebuildsTable;
 };
 
 /** What projections and their queries see of the database. */

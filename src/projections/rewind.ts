@@ -1,6 +1,7 @@
 import { type Kysely, sql } from 'kysely';
 import type { Database } from './database.ts';
-import { type AnyProjection, type AnyRow, groupOf } from './projection.ts';
+import { liveReadModel, ofPartition } from './generations.ts';
+import type { AnyProjection, AnyRow } from './projection.ts';
 
 /**
  * Takes a partition's rows and parked events of a projection away, and its checkpoint back to the beginning: the
@@ -12,13 +13,9 @@ export async function rewind<R extends AnyRow>(
   projection: AnyProjection<R>,
   partition: number,
 ): Promise<void> {
-  const group = groupOf(projection);
-  const ofPartition = `${partition.toString(36).padStart(2, '0')}%`;
   await db.transaction().execute(async (trx) => {
-    await sql`
-      DELETE FROM ${sql.table(projection.table)} WHERE split_part(id, '-', 2) LIKE ${ofPartition}`.execute(
-      trx,
-    );
+    const { table, group } = await liveReadModel(trx, projection);
+    await sql`DELETE FROM ${sql.table(table)} WHERE ${ofPartition(partition)}`.execute(trx);
     await sql`
       DELETE FROM parked_events WHERE group_name = ${group} AND partition = ${partition}`.execute(trx);
     await sql`

@@ -6,6 +6,7 @@ import type { Checkpoint, OrderedGroup } from '../eventstore/types.ts';
 import { type Loaded, loadRows, moveAndUpsert, upsertRows } from './bulk.ts';
 import type { Database } from './database.ts';
 import { type Concern, foldBatch, messageOf, readBatch } from './fold.ts';
+import { liveReadModel, type ReadModel } from './generations.ts';
 import type { Observe } from './observe.ts';
 import { parkEvents } from './parked.ts';
 import { type AnyProjection, type AnyRow, groupOf } from './projection.ts';
@@ -33,17 +34,24 @@ export type ProjectionGroupOptions<R extends AnyRow> = {
 export function createProjectionGroup<R extends AnyRow>(options: ProjectionGroupOptions<R>): OrderedGroup {
   const { db, projection, codec } = options;
   const group = groupOf(projection);
+  /** The generation of each partition when it was taken over; who makes another one live fences its owners. */
+  const models = new Map<number, ReadModel<R>>();
   return {
     name: group,
-    open: (partition, token) => openCheckpoint(db, group, partition, token),
+    async open(partition, token) {
+      const checkpoint = await openCheckpoint(db, group, partition, token);
+      models.set(partition, await liveReadModel(db, projection));
+      return checkpoint;
+    },
     async apply(partition, from, events, token) {
       const startTime = Date.now();
       const move = { group, partition, from, to: endOf(partition, from, events), token };
+      const model = models.get(partition) ?? (await liveReadModel(db, projection));
       const batch = readBatch(projection, codec, events);
-      const loaded = await loadRows(db, projection, [...new Set(batch.map((concern) => concern.key))]);
-      const applied = await writeTogether(db, projection, move, batch, loaded).catch((error: unknown) => {
+      const loaded = await loadRows(db, model, [...new Set(batch.map((concern) => concern.key))]);
+      const applied = await writeTogether(db, model, move, batch, loaded).catch((error: unknown) => {
         if (!isUnwritable(error)) throw error;
-        return writeSingly(db, projection, move, batch, loaded);
+        return writeSingly(db, model, move, batch, loaded);
       });
       options.observe?.(applied, startTime);
       options.onApplied?.(partition, move.to);
@@ -68,17 +76,17 @@ function endOf(partition: number, from: Checkpoint, events: readonly RawEvent[])
 
 async function writeTogether<R extends AnyRow>(
   db: Kysely<Database>,
-  projection: AnyProjection<R>,
+  model: ReadModel<R>,
   move: CheckpointMove,
   batch: readonly Concern[],
   loaded: Loaded<R>,
 ): Promise<readonly RecordedEvent[]> {
-  const { rows, parked, applied } = foldBatch(projection, batch, loaded);
+  const { rows, parked, applied } = foldBatch(model.projection, batch, loaded);
   if (parked.length === 0) {
-    await moveAndUpsert(db, projection, move, rows);
+    await moveAndUpsert(db, model, move, rows);
   } else {
     await db.transaction().execute(async (trx) => {
-      await moveAndUpsert(trx, projection, move, rows);
+      await moveAndUpsert(trx, model, move, rows);
       await parkEvents(trx, move.group, parked);
     });
   }
@@ -91,7 +99,7 @@ async function writeTogether<R extends AnyRow>(
  */
 async function writeSingly<R extends AnyRow>(
   db: Kysely<Database>,
-  projection: AnyProjection<R>,
+  model: ReadModel<R>,
   move: CheckpointMove,
   batch: readonly Concern[],
   loaded: Loaded<R>,
@@ -102,8 +110,8 @@ async function writeSingly<R extends AnyRow>(
   await db.transaction().execute(async (trx) => {
     await moveCheckpoint(trx, move);
     for (const concern of batch) {
-      const folded = foldBatch(projection, [concern], { rows, blocked });
-      const error = await written(trx, () => upsertRows(trx, projection, folded.rows));
+      const folded = foldBatch(model.projection, [concern], { rows, blocked });
+      const error = await written(trx, () => upsertRows(trx, model, folded.rows));
       const parked =
         error === undefined ? folded.parked : [{ event: concern.raw, rowKey: concern.key, error }];
       await parkEvents(trx, move.group, parked);

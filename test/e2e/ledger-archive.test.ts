@@ -56,7 +56,7 @@ it('A ledger whose old parts lie in files is exported, verified, shown and folde
   // With the log as short as it can be, whoever begins at 0 must read files, then the table, then the log.
   await Promise.all(Object.values(roles).map((role) => role.stop()));
   for (const { log } of createKeys(world.prefix, 4)) await redis.xtrim(log, 'MAXLEN', 1);
-  await sql`TRUNCATE jobs_v2; DELETE FROM checkpoints WHERE group_name = 'projection:jobs@2'`.execute(
+  await sql`TRUNCATE jobs_v2_g1; DELETE FROM checkpoints WHERE group_name = 'projection:jobs@2'`.execute(
     world.db,
   );
   roles = await installation.startAll();

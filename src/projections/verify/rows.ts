@@ -1,6 +1,7 @@
 import { type Kysely, sql } from 'kysely';
 import type { Findings } from '../../eventstore/verify/findings.ts';
 import type { Database } from '../database.ts';
+import type { ReadModel } from '../generations.ts';
 import type { AnyProjection, AnyRow } from '../projection.ts';
 
 const PAGE = 5_000;
@@ -8,18 +9,18 @@ const PAGE = 5_000;
 /** Compares rows as they should be with those that are there, under the same keys. */
 export async function compareRows<R extends AnyRow>(
   db: Kysely<Database>,
-  projection: AnyProjection<R>,
+  model: ReadModel<R>,
   expected: ReadonlyMap<string, R>,
   findings: Findings,
 ): Promise<void> {
   const keys = [...expected.keys()];
   for (let from = 0; from < keys.length; from += PAGE) {
     const page = keys.slice(from, from + PAGE);
-    const found = new Map((await readRows(db, projection, page)).map((row) => [row.id, row]));
+    const found = new Map((await readRows(db, model, page)).map((row) => [row.id, row]));
     for (const key of page) {
       const should = expected.get(key);
       const is = found.get(key);
-      const where = `${projection.table} ${key}`;
+      const where = `${model.projection.table} ${key}`;
       if (!should) continue;
       if (!is)
         findings.add({
@@ -28,7 +29,7 @@ export async function compareRows<R extends AnyRow>(
           detail: 'its events are in the ledger, the row is not there',
         });
       else
-        for (const detail of differences(projection, should, is))
+        for (const detail of differences(model.projection, should, is))
           findings.add({ kind: 'row_differs', where, detail });
     }
   }
@@ -37,13 +38,11 @@ export async function compareRows<R extends AnyRow>(
 /** Keys of rows of the table in the order of the key, in pages. */
 export async function* keysOf<R extends AnyRow>(
   db: Kysely<Database>,
-  projection: AnyProjection<R>,
+  model: ReadModel<R>,
 ): AsyncGenerator<readonly string[]> {
   for (let after = ''; ; ) {
     const { rows } = await sql<{ id: string }>`
-      SELECT id FROM ${sql.table(projection.table)} WHERE id > ${after} ORDER BY id LIMIT ${PAGE}`.execute(
-      db,
-    );
+      SELECT id FROM ${sql.table(model.table)} WHERE id > ${after} ORDER BY id LIMIT ${PAGE}`.execute(db);
     const last = rows.at(-1);
     if (!last) return;
     yield rows.map(({ id }) => id);
@@ -53,12 +52,12 @@ export async function* keysOf<R extends AnyRow>(
 
 async function readRows<R extends AnyRow>(
   db: Kysely<Database>,
-  projection: AnyProjection<R>,
+  model: ReadModel<R>,
   keys: readonly string[],
 ): Promise<readonly R[]> {
-  const columns = sql.join(Object.keys(projection.columns).map((name) => sql.ref(name)));
+  const columns = sql.join(Object.keys(model.projection.columns).map((name) => sql.ref(name)));
   const { rows } = await sql<R>`
-    SELECT ${columns} FROM ${sql.table(projection.table)} WHERE id = ANY(${keys}::text[])`.execute(db);
+    SELECT ${columns} FROM ${sql.table(model.table)} WHERE id = ANY(${keys}::text[])`.execute(db);
   return rows;
 }
 

@@ -12,7 +12,8 @@ import type { Findings } from '../../eventstore/verify/findings.ts';
 import { onSnapshot } from '../../eventstore/verify/snapshot.ts';
 import type { Database } from '../database.ts';
 import { type Concern, foldBatch, readBatch } from '../fold.ts';
-import { type AnyProjection, type AnyRow, groupOf } from '../projection.ts';
+import { liveReadModel, type ReadModel } from '../generations.ts';
+import type { AnyProjection, AnyRow } from '../projection.ts';
 import { compareRows, keysOf } from './rows.ts';
 
 /** A moment, unless it has stopped. */
@@ -45,10 +46,12 @@ export function verifyProjection<R extends AnyRow>(
   options: VerifyOptions = {},
 ): Promise<Verified> {
   return onSnapshot(db, async (snapshot) => {
-    const checkpoints = await checkpointsOf(snapshot, groupOf(projection));
+    // Named by the row, as the snapshot has it: its view may have gone on to another generation since.
+    const model = await liveReadModel(snapshot, projection);
+    const checkpoints = await checkpointsOf(snapshot, model.group);
     // A read model may be ahead of the ledger. What it has seen never changes: it is read beside the snapshot.
     await ledgerReaches(db, checkpoints);
-    const check = { snapshot, ledger: db, projection, codec, findings, checkpoints, options };
+    const check = { snapshot, ledger: db, model, projection, codec, findings, checkpoints, options };
     return options.since || options.sample !== undefined ? verifySome(check) : verifyAll(check);
   });
 }
@@ -59,6 +62,7 @@ type Check<R extends AnyRow> = {
   /** For events. */
   readonly ledger: Kysely<Database>;
   readonly projection: AnyProjection<R>;
+  readonly model: ReadModel<R>;
   readonly codec: EventCodec;
   readonly findings: Findings;
   /** Seq up to which the read model holds each partition. */
@@ -68,8 +72,8 @@ type Check<R extends AnyRow> = {
 
 /** In several passes where the rows are many: a pass folds those whose keys fall into its bucket. */
 async function verifyAll<R extends AnyRow>(check: Check<R>): Promise<Verified> {
-  const { snapshot, ledger, projection, findings, checkpoints, options } = check;
-  const table = sql.table(projection.table);
+  const { snapshot, ledger, projection, model, findings, checkpoints, options } = check;
+  const table = sql.table(model.table);
   const counted = await sql<{ count: number }>`SELECT count(*) AS count FROM ${table}`.execute(snapshot);
   const buckets = Math.max(1, Math.ceil((counted.rows[0]?.count ?? 0) / (options.rowsAtOnce ?? 200_000)));
   let events = 0;
@@ -84,8 +88,8 @@ async function verifyAll<R extends AnyRow>(check: Check<R>): Promise<Verified> {
     }
     const expected = fold.end();
     rows += expected.size;
-    await compareRows(snapshot, projection, expected, findings);
-    for await (const keys of keysOf(snapshot, projection)) {
+    await compareRows(snapshot, model, expected, findings);
+    for await (const keys of keysOf(snapshot, model)) {
       for (const key of keys) {
         if (expected.has(key) || (buckets > 1 && bucketOf(key, buckets) !== bucket)) continue;
         findings.add({
@@ -101,7 +105,7 @@ async function verifyAll<R extends AnyRow>(check: Check<R>): Promise<Verified> {
 
 /** Rows of some streams: those streams' keys, then whatever events these keys have. */
 async function verifySome<R extends AnyRow>(check: Check<R>): Promise<Verified> {
-  const { snapshot, ledger, projection, codec, findings, options } = check;
+  const { snapshot, ledger, projection, model, codec, findings, options } = check;
   let rows = 0;
   let events = 0;
   for await (const streams of streamsWanted(ledger, options)) {
@@ -115,7 +119,7 @@ async function verifySome<R extends AnyRow>(check: Check<R>): Promise<Verified> 
     options.onRead?.(all.length);
     events += all.length;
     rows += expected.size;
-    await compareRows(snapshot, projection, expected, findings);
+    await compareRows(snapshot, model, expected, findings);
   }
   return { rows, events };
 }

@@ -3,7 +3,6 @@ import type { RawEvent } from '../../../src/domain/event.ts';
 import { codec } from '../../../src/domain/events.ts';
 import type { Checkpoint, OrderedGroup } from '../../../src/eventstore/types.ts';
 import * as accounts from '../../../src/projections/accounts.ts';
-import type { Database } from '../../../src/projections/database.ts';
 import * as deadLetters from '../../../src/projections/dead-letters/table.ts';
 import * as exports from '../../../src/projections/exports.ts';
 import * as jobs from '../../../src/projections/jobs/table.ts';
@@ -74,12 +73,12 @@ export async function applyAll(
 }
 
 export async function emptyReadModels(world: World): Promise<void> {
-  const tables: (keyof Database)[] = [
-    'accounts_v1',
-    'jobs_v2',
-    'exports_v1',
-    'schedules_v1',
-    'dead_letters_v1',
+  const tables = [
+    'accounts_v1_g1',
+    'jobs_v2_g1',
+    'exports_v1_g1',
+    'schedules_v1_g1',
+    'dead_letters_v1_g1',
     'parked_events',
     'checkpoints',
   ];
