@@ -12,6 +12,7 @@ import { accountRoutes } from './http/accounts.ts';
 import { deadLetterRoutes } from './http/dead-letters.ts';
 import { exportRoutes } from './http/exports.ts';
 import { jobRoutes } from './http/jobs/routes.ts';
+import { operationRoutes } from './http/operations.ts';
 import { queueRoutes } from './http/queues.ts';
 import { scheduleRoutes } from './http/schedules.ts';
 import { sessionRoutes } from './http/sessions.ts';
@@ -20,6 +21,7 @@ import { projection as accounts } from './projections/accounts.ts';
 import { projection as deadLetters } from './projections/dead-letters/table.ts';
 import { projection as exports } from './projections/exports.ts';
 import { projection as jobs } from './projections/jobs/table.ts';
+import { projection as operations } from './projections/operations/table.ts';
 import { projection as schedules } from './projections/schedules.ts';
 
 /** Table of contents: what each feature adds to each role. */
@@ -33,6 +35,7 @@ export const features = {
   schedules: { routes: scheduleRoutes, projection: schedules },
   webhooks: { routes: webhookRoutes, job: httpRequestJob },
   emails: { job: emailJob },
+  operations: { routes: operationRoutes, projection: operations },
 } as const;
 
 /** Jobs that need nothing but their payload. One that needs more is made in `app/jobs.ts`. */
@@ -62,4 +65,11 @@ export const emailRules = (settings: Settings) => ({
 });
 
 /** Read models that this code writes and reads. */
-export const projections = { accounts, jobs, exports, schedules, 'dead-letters': deadLetters } as const;
+export const projections = {
+  accounts,
+  jobs,
+  exports,
+  schedules,
+  'dead-letters': deadLetters,
+  operations,
+} as const;

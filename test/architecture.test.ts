@@ -18,6 +18,7 @@ const FEATURES = [
   'http-request',
   'notifier',
   'emails',
+  'operations',
 ];
 
 /** Folders of `src` that a folder may import, besides itself. Everything but the domain may import telemetry. */

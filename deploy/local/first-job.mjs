@@ -25,6 +25,7 @@ export async function makeLogin(toolchain, environment, apiUrl) {
   };
   writeRecord(files.login, login);
   const args = ['accounts', 'create', '--email', login.email, '--name', 'Operator', '--role', 'operator'];
+  args.push('--reason', 'the first operator', '--yes');
   const { code, output } = await runCli(
     toolchain,
     environment,

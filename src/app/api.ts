@@ -33,6 +33,7 @@ import { findDeadLetter, listDeadLetters } from '../projections/dead-letters/que
 import { findExport } from '../projections/exports.ts';
 import { jobAsOf } from '../projections/jobs/as-of.ts';
 import { countWaiting, findJob, listJobs } from '../projections/jobs/queries.ts';
+import { listOperations } from '../projections/operations/queries.ts';
 import { groupOf } from '../projections/projection.ts';
 import { findSchedule, listSchedules } from '../projections/schedules.ts';
 import { currentTraceparent } from '../telemetry/tracing.ts';
@@ -155,6 +156,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         pauseQueue: (...rest) => pauseQueue(commands, ...rest),
         resumeQueue: (...rest) => resumeQueue(commands, ...rest),
       }),
+      features.operations.routes({ hmac, listOperations: (listing) => listOperations(db, listing) }),
       streamTicketRoutes({ hmac }),
       blobRoutes({ blobs, secret: blobSecret }),
     ],

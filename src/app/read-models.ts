@@ -13,5 +13,6 @@ export function forEachReadModel<T>(
     exports: use(projections.exports),
     schedules: use(projections.schedules),
     'dead-letters': use(projections['dead-letters']),
+    operations: use(projections.operations),
   };
 }

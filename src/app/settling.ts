@@ -1,6 +1,7 @@
 import { createHmacs } from '../access/signing.ts';
 import type { CommandContext, CommandResult } from '../commands/handle.ts';
 import { enqueueJob, type JobAccepted, type JobCommandDeps } from '../commands/jobs/requests.ts';
+import { recordOperation } from '../commands/operations.ts';
 import type { Config } from '../config.ts';
 import type { SettlingDeps } from '../consumers/dead-letters.ts';
 import { publishHint } from '../consumers/hints.ts';
@@ -39,8 +40,14 @@ export async function requestSettling(
   wanted: Pick<SettlingPayload, 'filter' | 'rate'>,
 ): Promise<CommandResult<JobAccepted>> {
   const { actor, correlation, reason } = context;
+  const recorded = await recordOperation(commands, context, {
+    operation: `dead-letters.${settling}`,
+    target: 'dead-letters',
+    parameters: wanted,
+  });
+  if (recorded.kind !== 'done') return recorded;
   const heads = await commands.store.heads();
-  const payload = { ...wanted, heads, actor, correlation, reason };
+  const payload = { ...wanted, heads, actor, correlation, reason, operation: recorded.body.id };
   return enqueueJob(commands, context, settlingJob(settling, payload));
 }
 

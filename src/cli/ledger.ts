@@ -5,9 +5,10 @@ import type { Archive } from '../eventstore/archive/archives.ts';
 import { archivesIn } from '../eventstore/archive/list.ts';
 import { type ArchiveBounds, type ArchiveRange, planArchive } from '../eventstore/archive/plan.ts';
 import { ArchiveRefusedError, archiveLedger } from '../eventstore/archive/write.ts';
-import { agreed, type ChangeOptions, changeOptions, contextOf, RefusedError } from './changes.ts';
+import { type ChangeOptions, changeOptions, checked, RefusedError } from './changes.ts';
 import { examples } from './examples.ts';
-import { withPostgres } from './installation.ts';
+import { withInstallation, withPostgres } from './installation.ts';
+import { operate } from './operate.ts';
 import { type Column, createTable } from './output/table.ts';
 import { readTime, shortTime } from './output/time.ts';
 
@@ -50,12 +51,18 @@ export function ledgerCommand(): Command {
 
 async function archive(options: ArchiveCommand): Promise<void> {
   const bounds: ArchiveBounds = { ...options.before, keepEvents: options.keep };
-  await withPostgres(async (db, config) => {
+  checked('Move events to files?', options);
+  await withInstallation(async (side, { config }) => {
+    const { db } = side;
     const plan = await planArchive(db, bounds);
     const events = plan.reduce((sum, { firstSeq, lastSeq }) => sum + lastSeq - firstSeq + 1, 0);
     if (options.dryRun) return sayPlan(plan, events, options);
-    await agreed(`Move ${events} events to files?`, options);
-    const { actor, reason = '' } = contextOf(config, options);
+    const { actor, reason } = await operate(side, config, options, {
+      question: `Move ${events} events to files?`,
+      operation: 'ledger.archive',
+      target: 'ledger',
+      parameters: { ...asAsked(bounds), events },
+    });
     const onFile = (file: Archive) => {
       if (!options.json) console.log(`${file.file}  ${file.events} events, ${file.bytes} bytes`);
     };
@@ -65,6 +72,12 @@ async function archive(options: ArchiveCommand): Promise<void> {
     else if (done.length === 0) console.log('There is nothing that old.');
   });
 }
+
+const asAsked = ({ before, below, keepEvents }: ArchiveBounds) => ({
+  ...(before === undefined ? {} : { before: before.toISOString() }),
+  ...(below === undefined ? {} : { below }),
+  keep: keepEvents,
+});
 
 function readBound(text: string): Pick<ArchiveBounds, 'before' | 'below'> {
   const below = parsePosition(text);

@@ -1,12 +1,19 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { openRecovery } from '../app/recovering.ts';
 import type { Config } from '../config.ts';
 import { foresee, recover as makeAnew } from '../consumers/recovery/recover.ts';
 import type { Salvage } from '../consumers/recovery/salvage.ts';
+import type { Operation } from '../domain/operations.ts';
 import { acceptLosses, type OpenLoss, openLosses } from '../eventstore/losses.ts';
+import { StoreUnavailableError } from '../eventstore/types.ts';
 import { agreed, type ChangeOptions, changeOptions, contextOf } from './changes.ts';
 import { examples } from './examples.ts';
-import { withPostgres } from './installation.ts';
+import { withInstallation, withPostgres } from './installation.ts';
+import { record } from './operate.ts';
+
+/** Commits go on within a second or two. */
+const RECORD_WITHIN_MS = 5_000;
 
 /** Adds `millrace recover`. */
 export function recoverCommand(command: Command): void {
@@ -31,6 +38,7 @@ async function recover(options: ChangeOptions): Promise<void> {
     const { actor, reason = '' } = contextOf(config, options);
     await acceptLosses(db, { by: actor, reason });
     say(losses, true, options);
+    await recordAfterwards(config, options, { accepted: events });
   });
 }
 
@@ -54,9 +62,36 @@ async function madeAnew(config: Config, options: ChangeOptions): Promise<boolean
     const partitions = await makeAnew({ ...recovery, say }, { by: actor, reason });
     if (options.json) console.log(JSON.stringify({ problem: plan.problem, partitions, recovered: true }));
     else say('Redis is made anew: commits go on within a second or two.');
+    await recordAfterwards(config, options, { madeAnew: true });
     return true;
   } finally {
     await recovery.close();
+  }
+}
+
+/**
+ * Among what operators did. Nothing could be committed before; and should it not be possible now, the tables
+ * `recoveries` and `losses` have it all the same.
+ */
+async function recordAfterwards(
+  config: Config,
+  options: ChangeOptions,
+  parameters: Operation['parameters'],
+): Promise<void> {
+  const operation = { operation: 'redis.recover', target: 'redis', parameters };
+  const deadline = Date.now() + RECORD_WITHIN_MS;
+  for (;;) {
+    try {
+      await withInstallation((side) => record(side, contextOf(config, options), operation));
+      return;
+    } catch (error) {
+      if (Date.now() > deadline || !(error instanceof StoreUnavailableError)) {
+        const why = error instanceof Error ? error.message : String(error);
+        console.error(`It is not in \`millrace ops ls\`, as nothing can be committed yet: ${why}`);
+        return;
+      }
+      await sleep(200);
+    }
   }
 }
 

@@ -26,6 +26,8 @@ export type CommandContext = {
   readonly traceparent?: string;
   /** Why, in the words of who acts; kept with the events. */
   readonly reason?: string;
+  /** Id of the event that this follows from; of an operation's record, its stream. */
+  readonly causation?: string;
   readonly durability: Durability;
   /** HMAC of caller, route and key; fingerprint of the body. */
   readonly idempotency?: { readonly key: string; readonly fingerprint: string };

@@ -105,7 +105,10 @@ function contextOf(
   { id, payload }: JobContext<SettlingPayload>['job'],
   { jobId, version }: Letter,
 ): CommandContext {
-  const { actor, correlation, reason } = payload;
+  const { actor, correlation, reason, operation } = payload;
   const key = commands.hmac('settling of a dead letter', `${id}\n${jobId}\n${version}`);
-  return { actor, correlation, reason, durability: 'memory', idempotency: { key, fingerprint: key } };
+  return {
+    ...{ actor, correlation, reason, durability: 'memory', idempotency: { key, fingerprint: key } },
+    ...(operation === undefined ? {} : { causation: operation }),
+  };
 }

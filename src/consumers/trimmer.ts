@@ -15,6 +15,7 @@ const FINAL: readonly DomainEventType[] = [
   'ExportRequested',
   'SessionEnded',
   'ScheduleDeleted',
+  'OperationRecorded',
 ];
 /** Rows of the ledger looked at in one statement. */
 const SCAN = 10_000;

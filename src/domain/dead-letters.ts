@@ -34,6 +34,8 @@ export const SettlingPayload = Type.Object({
   /** Who asked, and in the course of what: the same is said of each letter. */
   actor: Type.String({ maxLength: 200 }),
   correlation: Type.String({ maxLength: 100 }),
+  /** The operation's record, of which each letter's event follows. Absent: an older release asked. */
+  operation: Type.Optional(Type.String({ maxLength: 80 })),
 });
 export type SettlingPayload = Static<typeof SettlingPayload>;
 

@@ -16,6 +16,7 @@ export type RefusalCode =
   | 'job_finished'
   | 'job_not_retryable'
   | 'job_not_dead'
+  | 'reason_missing'
   | 'not_found';
 
 export type Refusal = { readonly code: RefusalCode; readonly detail: string };

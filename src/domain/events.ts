@@ -18,6 +18,7 @@ import {
   JobSnoozed,
   JobStarted,
 } from './jobs/events.ts';
+import { type OperationEvent, OperationRecorded } from './operations.ts';
 import { type QueueEvent, QueuePaused, QueueResumed } from './queues.ts';
 import { ScheduleCreated, ScheduleDeleted, type ScheduleEvent, ScheduleTicked } from './schedules.ts';
 import { SessionEnded, type SessionEvent, SessionRefreshed, SessionStarted } from './sessions.ts';
@@ -29,7 +30,8 @@ export type DomainEvent =
   | JobEvent
   | ExportEvent
   | QueueEvent
-  | ScheduleEvent;
+  | ScheduleEvent
+  | OperationEvent;
 export type DomainEventType = DomainEvent['type'];
 export type RecordedEvent = Recorded<DomainEvent>;
 
@@ -102,6 +104,11 @@ export const eventTypes: Readonly<Record<DomainEventType, Definition>> = {
     summary: 'A schedule enqueued a run, or passed over ticks that were missed.',
   },
   ScheduleDeleted: { schema: 1, data: ScheduleDeleted, summary: 'A schedule enqueues no more runs.' },
+  OperationRecorded: {
+    schema: 1,
+    data: OperationRecorded,
+    summary: 'An operator had something done: who and why are in the metadata.',
+  },
 };
 
 /** The event is of a type, or a schema, that only newer code knows: leave it to that code. */

@@ -10,7 +10,7 @@ declare const brand: unique symbol;
 type Branded<B extends string> = string & { readonly [brand]: B };
 
 /** Kinds of streams. Stored in every id: identifiers for life. */
-export type StreamKind = 'acc' | 'email' | 'ses' | 'job' | 'exp' | 'sched' | 'queue';
+export type StreamKind = 'acc' | 'email' | 'ses' | 'job' | 'exp' | 'sched' | 'queue' | 'op';
 
 export type StreamId = Branded<'stream'>;
 export type AccountId = StreamId & { readonly kind?: 'acc' };
@@ -24,7 +24,7 @@ export type EventId = Branded<'event'>;
 /** The most partitions that two base-36 digits can name; far above any sensible number. */
 export const MAX_PARTITIONS = 1024;
 
-const PATTERN = /^(acc|email|ses|job|exp|sched|queue)-([0-9a-z]{2})([0-9A-Za-z]{16,64})$/;
+const PATTERN = /^(acc|email|ses|job|exp|sched|queue|op)-([0-9a-z]{2})([0-9A-Za-z]{16,64})$/;
 
 /**
  * Makes a stream id.

@@ -177,6 +177,11 @@ export const problemTypes: Readonly<Record<ProblemCode, ProblemType>> = {
     title: 'The database is away',
     help: 'Nothing was done. Try again as Retry-After says.',
   },
+  reason_missing: {
+    status: 400,
+    title: 'No reason was given',
+    help: 'Changes of operators are kept with who made them and why: say why.',
+  },
   refresh_token_reused: {
     status: 401,
     title: 'The refresh token was used before',

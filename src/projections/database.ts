@@ -4,6 +4,7 @@ import type { DeadLettersTable } from './dead-letters/table.ts';
 import type { ExportsTable } from './exports.ts';
 import type { ReadModelsTable, RebuildsTable } from './generations.ts';
 import type { JobsTable } from './jobs/table.ts';
+import type { OperationsTable } from './operations/table.ts';
 import type { ParkedEventsTable } from './parked.ts';
 import type { SchedulesTable } from './schedules.ts';
 
@@ -17,6 +18,7 @@ export type ReadModelTables = {
   exports_v1: ExportsTable;
   schedules_v1: SchedulesTable;
   dead_letters_v1: DeadLettersTable;
+  operations_v1: OperationsTable;
   parked_events: ParkedEventsTable;
   read_models: ReadModelsTable;
   rebuilds: RebuildsTable;

@@ -66,6 +66,7 @@ describe('the OpenAPI document', () => {
       'get /v1/jobs/{id}/events',
       'get /v1/ops/dead-letters',
       'get /v1/ops/dead-letters/{id}',
+      'get /v1/ops/operations',
       'get /v1/ops/queues',
       'get /v1/ops/queues/{name}',
       'get /v1/schedules',

@@ -20,6 +20,7 @@ import { createStreams } from '../../src/http/draining.ts';
 import { exportRoutes } from '../../src/http/exports.ts';
 import { jobRoutes } from '../../src/http/jobs/routes.ts';
 import { metaRoutes } from '../../src/http/meta.ts';
+import { operationRoutes } from '../../src/http/operations.ts';
 import { queueRoutes } from '../../src/http/queues.ts';
 import { scheduleRoutes } from '../../src/http/schedules.ts';
 import { sessionRoutes } from '../../src/http/sessions.ts';
@@ -41,6 +42,7 @@ type Overrides = Partial<
     Parameters<typeof exportRoutes>[0] &
     Parameters<typeof queueRoutes>[0] &
     Parameters<typeof deadLetterRoutes>[0] &
+    Parameters<typeof operationRoutes>[0] &
     Parameters<typeof scheduleRoutes>[0] &
     Parameters<typeof metaRoutes>[0] &
     Parameters<typeof blobRoutes>[0]
@@ -100,6 +102,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     deleteSchedule: async () => done({ id: scheduleId, version: 2 }),
     findSchedule: async () => undefined,
     listSchedules: async () => [],
+    listOperations: async () => [],
     blobSecret: secret,
     secret,
     blobs: {
@@ -125,6 +128,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
       webhookRoutes({ secretOf: webhookSecrets(hmac) }),
       queueRoutes(deps),
       deadLetterRoutes(deps),
+      operationRoutes(deps),
       blobRoutes(deps),
       metaRoutes(deps),
     ],

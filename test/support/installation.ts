@@ -113,7 +113,19 @@ export async function createInstallation(servers: {
     },
     async operator() {
       const [email, password] = [`${randomBytes(6).toString('hex')}@example.com`, 'a long enough password'];
-      const args = ['accounts', 'create', '--email', email, '--name', 'Op', '--role', 'operator'];
+      const args = [
+        'accounts',
+        'create',
+        '--email',
+        email,
+        '--name',
+        'Op',
+        '--role',
+        'operator',
+        '--reason',
+        'a test',
+        '--yes',
+      ];
       const made = await runCli([...args, '--password-stdin', '--json'], environment, password);
       if (made.code !== 0) throw new Error(`making an operator: ${made.stderr}`);
       return installation.client().logIn(email, password);

@@ -6,6 +6,7 @@ import * as accounts from '../../../src/projections/accounts.ts';
 import * as deadLetters from '../../../src/projections/dead-letters/table.ts';
 import * as exports from '../../../src/projections/exports.ts';
 import * as jobs from '../../../src/projections/jobs/table.ts';
+import * as operations from '../../../src/projections/operations/table.ts';
 import type { AnyProjection, AnyRow } from '../../../src/projections/projection.ts';
 import { createProjectionGroup } from '../../../src/projections/runner.ts';
 import * as schedules from '../../../src/projections/schedules.ts';
@@ -52,6 +53,7 @@ export const subjects: readonly Subject[] = [
   subject(exports.projection),
   subject(schedules.projection),
   subject(deadLetters.projection),
+  subject(operations.projection),
 ];
 
 export const start: Checkpoint = { epoch: 0, seq: 0, eventId: null };
@@ -79,6 +81,7 @@ export async function emptyReadModels(world: World): Promise<void> {
     'exports_v1_g1',
     'schedules_v1_g1',
     'dead_letters_v1_g1',
+    'operations_v1_g1',
     'parked_events',
     'checkpoints',
   ];

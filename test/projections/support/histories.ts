@@ -23,6 +23,7 @@ import {
   startJob,
 } from '../../../src/domain/jobs/runs.ts';
 import { type Job, jobFold } from '../../../src/domain/jobs/state.ts';
+import { recordOperation } from '../../../src/domain/operations.ts';
 import {
   createSchedule,
   deleteSchedule,
@@ -198,6 +199,17 @@ function scheduleStory(partition: number): fc.Arbitrary<Story> {
     });
 }
 
+function operationStory(partition: number): fc.Arbitrary<Story> {
+  return fc.tuple(unique, fc.dictionary(fc.string(), json)).map(([unique, parameters]) => {
+    const id = streamId('op', partition, unique);
+    const operation = { operation: 'projection.rebuild', target: 'jobs', parameters };
+    return decided(recordOperation({ phase: 'none' }, operation, 'why not')).map((event) => ({
+      stream: id,
+      event,
+    }));
+  });
+}
+
 /** Of no concern to any read model. */
 function sessionStory(partition: number): fc.Arbitrary<Story> {
   return unique.map((unique) => {
@@ -214,6 +226,7 @@ export function history(partition: number): fc.Arbitrary<RawEvent[]> {
     exportStory(partition),
     accountStory(partition),
     scheduleStory(partition),
+    operationStory(partition),
     sessionStory(partition),
   );
   return fc
@@ -258,6 +271,8 @@ export function createLog(partition: number): Log {
         correlation: 'c',
         traceparent: `00-${String(seq).padStart(32, '0')}-00000000000000ff-00`,
         ...(owner === undefined ? {} : { owner }),
+        // As operators' changes have it.
+        ...(seq % 3 === 0 ? { reason: 'because' } : {}),
       };
       const raw: RawEvent = {
         partition,
