@@ -12,6 +12,16 @@ export function listOf(text: string): string[] {
     .filter(Boolean);
 }
 
+/** URLs of databases; one that is wrong is named by its place, as it may hold a password. */
+export function databaseUrlsOf(name: string, text: string, problems: string[]): string[] {
+  return listOf(text).filter((url, index) => {
+    const fine = /^postgres(ql)?:\/\//.test(url) && URL.canParse(url) && new URL(url).hostname !== '';
+    if (!fine)
+      problems.push(`${name}: the ${index + 1}. is no URL such as postgres://user:password@host:5432/name`);
+    return fine;
+  });
+}
+
 export function destinationsOf(name: string, text: string, problems: string[]): Destination[] {
   return listOf(text).flatMap((item) => {
     const destination = parseDestination(item);

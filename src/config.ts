@@ -5,6 +5,7 @@ import { Compile } from 'typebox/compile';
 import {
   addressesOf,
   convert,
+  databaseUrlsOf,
   destinationsOf,
   expected,
   listOf,
@@ -27,6 +28,18 @@ const Variables = Type.Object({
     description: 'The hot log, e.g. redis://127.0.0.1:6379/0',
   }),
   DATABASE_URL: Type.String({ pattern: '^postgres(ql)?://', description: 'The ledger and the read models' }),
+  DATABASE_REPLICA_URLS: Type.String({
+    default: '',
+    description:
+      'Streaming replicas of that Postgres, which queries may be answered from, comma separated; empty: none',
+  }),
+  REPLICA_LAG_MS: Type.Integer({
+    default: 1000,
+    minimum: 500,
+    maximum: 600_000,
+    description:
+      'How old an answer from a replica may be, where the query did not say what it must include (Consistent-With)',
+  }),
   MASTER_KEY: Type.String({
     description: 'Base64 of 32 bytes: wraps the key of each person. Lose it and no personal field opens',
   }),
@@ -211,6 +224,7 @@ type Read = {
   HMAC_KEY: Buffer;
   TOKEN_KEYS: readonly { readonly kid: string; readonly der: Buffer }[];
   CORS_ORIGINS: readonly string[];
+  DATABASE_REPLICA_URLS: readonly string[];
   QUEUE_LIMITS: ReadonlyMap<string, number>;
   HTTP_REQUEST_ALLOW: readonly Destination[];
   HTTP_REQUEST_ALLOW_PRIVATE: readonly string[];
@@ -259,6 +273,7 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   const HMAC_KEY = key('HMAC_KEY');
   const TOKEN_KEYS = tokenKeysOf(values.TOKEN_KEYS, problems);
   const lists = {
+    DATABASE_REPLICA_URLS: read(values, 'DATABASE_REPLICA_URLS', databaseUrlsOf, problems),
     QUEUE_LIMITS: read(values, 'QUEUE_LIMITS', queueLimitsOf, problems),
     HTTP_REQUEST_ALLOW: read(values, 'HTTP_REQUEST_ALLOW', destinationsOf, problems),
     HTTP_REQUEST_ALLOW_PRIVATE: read(values, 'HTTP_REQUEST_ALLOW_PRIVATE', networksOf, problems),

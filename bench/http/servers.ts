@@ -120,7 +120,6 @@ const ours = createServer({
   checkSession,
   hmac: side.hmac,
   takeLimit: async () => 'unknown',
-  waitForReadModel: async () => 'ok',
   streams,
 });
 

@@ -19,7 +19,7 @@ import { createCheckpointWatches } from '../eventstore/watches.ts';
 import { configuredJobTypes, features, jobTypes, projections } from '../features.ts';
 import { blobRoutes } from '../http/blobs.ts';
 import { commandContexts } from '../http/commands.ts';
-import { type FindFirstEvent, onceMade, type WaitForReadModel } from '../http/consistency.ts';
+import { type FindFirstEvent, onceMade } from '../http/consistency.ts';
 import { createStreams } from '../http/draining.ts';
 import { storeOutageOf } from '../http/failures.ts';
 import { metaOf } from '../http/jobs/event.ts';
@@ -27,7 +27,6 @@ import { metaRoutes } from '../http/meta.ts';
 import { createServer } from '../http/server.ts';
 import { streamTicketRoutes } from '../http/stream-tickets.ts';
 import { findAccount } from '../projections/accounts.ts';
-import { readAtLeast } from '../projections/consistency.ts';
 import { failedAttempts } from '../projections/dead-letters/attempts.ts';
 import { findDeadLetter, listDeadLetters } from '../projections/dead-letters/queries.ts';
 import { findExport } from '../projections/exports.ts';
@@ -35,11 +34,13 @@ import { jobAsOf } from '../projections/jobs/as-of.ts';
 import { countWaiting, findJob, listJobs } from '../projections/jobs/queries.ts';
 import { listOperations } from '../projections/operations/queries.ts';
 import { groupOf } from '../projections/projection.ts';
+import type { Wanted } from '../projections/reading.ts';
 import { findSchedule, listSchedules } from '../projections/schedules.ts';
 import { currentTraceparent } from '../telemetry/tracing.ts';
 import { type Base, type Role, readinessOf } from './base.ts';
 import { openFollowing } from './following.ts';
 import { readQueues } from './queues.ts';
+import { openReading } from './reading.ts';
 import { foreseeSettling, requestSettling } from './settling.ts';
 import { openWriteSide } from './write-side.ts';
 
@@ -59,15 +60,19 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
   const blobs = createDiskStore(config.BLOB_DIR);
   const blobSecret = hmac('blob urls', '');
   const tokenKeys = readTokenKeys(config.TOKEN_KEYS);
+  const letters = projections['dead-letters'];
   const types = createJobTypes([...jobTypes, ...configuredJobTypes(config)]);
-  const ready = () => readinessOf(side);
-  const waitForReadModel: WaitForReadModel = (wait) =>
-    readAtLeast({ db, waitFor: side.waits.waitFor }, { ...wait, group: groupNamed(wait.projection) });
+  const { reading, one, ...reads } = openReading(base, { db, waitFor: side.waits.waitFor }, 'api');
+  const ready = async () => {
+    const { ok, checks } = await readinessOf(side);
+    return { ok, checks: { ...checks, ...reads.checks() } };
+  };
   const findFirst: FindFirstEvent = async (id) => {
     const [first] = await store.history(id, { after: 0, limit: 1 });
     return first && { position: first, ...ownerOf(first) };
   };
-  const made = { findFirst, wait: waitForReadModel };
+  const waitForWrites = (wanted: Wanted) =>
+    reading({ projection: projections.jobs, partitions: [] }, { ...wanted, newest: true }, async () => {});
 
   const server = createServer({
     logger,
@@ -77,7 +82,6 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
     hmac,
     takeLimit,
     streams,
-    waitForReadModel,
     settings: {
       corsOrigins: config.CORS_ORIGINS,
       trustProxy: config.TRUST_PROXY,
@@ -89,7 +93,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         contextOf,
         takeLimit,
         registerAccount: (...rest) => registerAccount(commands, ...rest),
-        findAccount: onceMade(made, 'accounts', (id) => findAccount(db, id)),
+        findAccount: onceMade(findFirst, one(projections.accounts, findAccount)),
         openFor: side.people.openFor,
       }),
       features.sessions.routes({
@@ -112,8 +116,10 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         retryJob: (...rest) => retryJob(commands, ...rest),
         discardJob: (...rest) => discardJob(commands, ...rest),
         foreseeChange: (...rest) => foreseeChange(commands, ...rest),
-        findJob: onceMade(made, 'jobs', (id, owner) => findJob(db, id, owner)),
-        listJobs: (listing) => listJobs(db, listing),
+        findJob: onceMade(findFirst, one(projections.jobs, findJob)),
+        waitForWrites,
+        listJobs: (listing, wanted) =>
+          reading({ projection: projections.jobs }, wanted, (from) => listJobs(from, listing)),
         jobAsOf: (id, asOf) => jobAsOf(wholeHistory(store, id), asOf),
         readHistory: store.history,
         followJob: following.follow,
@@ -123,7 +129,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
       features.exports.routes({
         contextOf,
         requestExport: (...rest) => requestExport(commands, ...rest),
-        findExport: onceMade(made, 'exports', (id, owner) => findExport(db, id, owner)),
+        findExport: onceMade(findFirst, one(projections.exports, findExport)),
         blobSecret,
         watchReadModel: (projection, partition) => watchCheckpoints(groupNamed(projection), partition),
         streams,
@@ -136,15 +142,17 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         shortestPauseSeconds: config.SCHEDULE_SHORTEST_PAUSE_SECONDS,
         createSchedule: (...rest) => createSchedule(commands, ...rest),
         deleteSchedule: (...rest) => deleteSchedule(commands, ...rest),
-        findSchedule: onceMade(made, 'schedules', (id, owner) => findSchedule(db, id, owner)),
-        listSchedules: (listing) => listSchedules(db, listing),
+        findSchedule: onceMade(findFirst, one(projections.schedules, findSchedule)),
+        listSchedules: (listing, wanted) =>
+          reading({ projection: projections.schedules }, wanted, (from) => listSchedules(from, listing)),
       }),
       features.webhooks.routes({ secretOf: webhookSecrets(hmac) }),
       features['dead-letters'].routes({
         hmac,
         contextOf,
-        listDeadLetters: (listing) => listDeadLetters(db, listing),
-        findDeadLetter: (id) => findDeadLetter(db, id),
+        listDeadLetters: (listing, wanted) =>
+          reading({ projection: letters }, wanted, (from) => listDeadLetters(from, listing)),
+        findDeadLetter: (id, wanted) => one(letters, findDeadLetter)(id, undefined, wanted),
         failedAttempts: (id) => failedAttempts(wholeHistory(store, id)),
         countWaiting: (lanes) => countWaiting(db, lanes),
         settleLetters: (...rest) => requestSettling(commands, ...rest),
@@ -165,6 +173,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
     await server.close();
     following.close();
     subscriber.disconnect();
+    await reads.close();
     await side.close();
   };
   try {

@@ -6,6 +6,7 @@ import type { AccountView } from '../projections/accounts.ts';
 import { callerOf } from './authentication.ts';
 import { notModified } from './caching.ts';
 import { type ContextOf, commandAnswer, doneOf } from './commands.ts';
+import { type FindOne, wantedOf } from './consistency.ts';
 import { Problem } from './problems.ts';
 import { Id, NotModified, Strict, Time, Version } from './schemas.ts';
 import type { Bound, Routes } from './types.ts';
@@ -49,7 +50,7 @@ export function accountRoutes(deps: {
   readonly contextOf: ContextOf;
   readonly takeLimit: TakeLimit;
   readonly registerAccount: Bound<typeof registerAccount>;
-  readonly findAccount: (id: string) => Promise<AccountView | undefined>;
+  readonly findAccount: FindOne<AccountView>;
   /** Opens what is sealed for a person. */
   readonly openFor: (accountId: string, texts: readonly string[]) => Promise<string[]>;
 }): Routes {
@@ -89,7 +90,7 @@ export function accountRoutes(deps: {
         config: { auth: 'account', reads: 'accounts' },
       },
       async (request, reply) => {
-        const account = await deps.findAccount(callerOf(request).accountId);
+        const account = await deps.findAccount(callerOf(request).accountId, undefined, wantedOf(request));
         if (!account) throw new Problem('not_found', 'The account is not there yet; see Consistent-With.');
         if (notModified(request, reply, account.version)) return reply.code(304).send(undefined);
         const [email = '', name = ''] = await deps.openFor(account.id, [account.email, account.name]);

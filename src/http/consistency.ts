@@ -1,58 +1,67 @@
 import type { FastifyReply, FastifyRequest } from 'fastify';
 import { parseStreamId, type StreamId } from '../domain/ids.ts';
-import { type Position, parsePosition } from '../domain/position.ts';
+import { formatPosition, type Position, parsePosition } from '../domain/position.ts';
+import { NotIncludedError, type Wanted } from '../projections/reading.ts';
 import { invalid, Problem } from './problems.ts';
 import type { App } from './types.ts';
-
-/** Waits until a read model includes positions, or says why it does not. */
-export type WaitForReadModel = (wait: {
-  /** Name of the projection, without its version. */
-  readonly projection: string;
-  readonly positions: readonly Position[];
-  readonly timeoutMs: number;
-  /** Aborted when the client leaves. */
-  readonly signal: AbortSignal;
-}) => Promise<'ok' | 'behind' | 'lost' | 'parked'>;
 
 const DEFAULT_WAIT_SECONDS = 5;
 const MAX_WAIT_SECONDS = 30;
 /** One for each partition that a client may have written to, and then some. */
 const MAX_POSITIONS = 1024;
+/** Longer than that, `Position` would not come through proxies, and not back as `Consistent-With` either. */
+const MAX_POSITION_LENGTH = 6_000;
 
-/** Lets queries wait for their callers' own writes (`Consistent-With`), on routes with `reads`. */
-export function waitForWrites(app: App, wait: WaitForReadModel): void {
+/** What the caller of a route with `reads` wants its answer to include. */
+export function wantedOf(request: FastifyRequest): Wanted {
+  if (!request.wanted)
+    throw new Error(`${request.routeOptions.url} has no reads, so nothing is wanted of it`);
+  return request.wanted;
+}
+
+/** Reads what queries must include (`Consistent-With`), on routes with `reads`. */
+export function readConsistency(app: App): void {
+  app.decorateRequest('wanted', null);
   app.addHook('preHandler', (request, reply, done) => {
-    const { reads } = request.routeOptions.config;
-    const header = request.headers['consistent-with'];
-    if (reads === undefined || header === undefined) return done();
-    waitFor(request, reply, wait, reads, String(header)).then(() => done(), done);
+    if (request.routeOptions.config.reads !== undefined) request.wanted = wantedBy(request, reply);
+    done();
   });
 }
 
-async function waitFor(
-  request: FastifyRequest,
-  reply: FastifyReply,
-  wait: WaitForReadModel,
-  projection: string,
-  header: string,
-): Promise<void> {
-  const positions = positionsOf(header);
-  const asked = waitSecondsOf(request.headers.prefer);
-  const seconds = asked ?? DEFAULT_WAIT_SECONDS;
+function wantedBy(request: FastifyRequest, reply: FastifyReply): Wanted {
+  const header = request.headers['consistent-with'];
+  const positions = header === undefined ? [] : positionsOf(String(header));
+  const asked = header === undefined ? undefined : waitSecondsOf(request.headers.prefer);
   if (asked !== undefined) reply.header('preference-applied', `wait=${asked}`);
-  const outcome = await wait({
-    projection,
+  return {
     positions,
-    timeoutMs: seconds * 1000,
-    signal: untilClosed(reply),
-  });
-  if (outcome !== 'ok') throw notThere(outcome, seconds);
+    timeoutMs: (asked ?? DEFAULT_WAIT_SECONDS) * 1000,
+    get signal() {
+      return untilClosed(reply); // most queries wait for nothing
+    },
+    ...(header === undefined ? {} : { onAnswer: (at) => answerPosition(reply, positions, at) }),
+  };
 }
 
-function notThere(outcome: 'behind' | 'lost' | 'parked', seconds: number): Problem {
+/** `Position` of an answer: brought to the next query as `Consistent-With`, nothing that was shown goes back. */
+function answerPosition(reply: FastifyReply, wanted: readonly Position[], at: readonly Position[]): void {
+  const latest = new Map<number, Position>();
+  for (const position of [...wanted, ...at]) {
+    const known = latest.get(position.partition);
+    if (!known || position.seq > known.seq) latest.set(position.partition, position);
+  }
+  const text = [...latest.values()].map(formatPosition).join(', ');
+  if (at.length > 0 && text.length <= MAX_POSITION_LENGTH) reply.header('position', text);
+}
+
+/** What a client is told of it. */
+export function notIncluded({ outcome, timeoutMs }: NotIncludedError): Problem {
   switch (outcome) {
     case 'behind':
-      return new Problem('read_model_behind', `The read model did not come that far within ${seconds} s.`);
+      return new Problem(
+        'read_model_behind',
+        `The read model did not come that far within ${timeoutMs / 1000} s.`,
+      );
     case 'lost':
       return new Problem('position_lost', 'A position of Consistent-With was lost with Redis.');
     case 'parked':
@@ -65,32 +74,26 @@ export type FindFirstEvent = (
   id: StreamId,
 ) => Promise<{ readonly position: Position; readonly owner?: string } | undefined>;
 
+/** Finds one thing, as far as is wanted; with `owner`, only if it is theirs. */
+export type FindOne<V> = (id: string, owner: string | undefined, wanted: Wanted) => Promise<V | undefined>;
+
 /**
  * A query for one thing that waits, five seconds at most, where it was made a moment ago and the read model has not
  * come to it: who follows a `Location` at once would be told that there is nothing, and some clients, `EventSource`
  * among them, never ask again. Whose it is not is told so at once. What happened to it later, `Consistent-With` waits
- * for. The query throws a `Problem` where the read model does not come that far.
- *
- * @param find with `owner`, only if it is theirs
+ * for. The query throws a `NotIncludedError` where the read model does not come that far.
  */
-export function onceMade<V>(
-  deps: { readonly findFirst: FindFirstEvent; readonly wait: WaitForReadModel },
-  projection: string,
-  find: (id: string, owner?: string) => Promise<V | undefined>,
-): (id: string, owner?: string) => Promise<V | undefined> {
-  return async (id, owner) => {
-    const found = await find(id, owner);
+export function onceMade<V>(findFirst: FindFirstEvent, find: FindOne<V>): FindOne<V> {
+  return async (id, owner, wanted) => {
+    const found = await find(id, owner, wanted);
     const streamId = found === undefined ? parseStreamId(id) : undefined;
-    const first = streamId && (await deps.findFirst(streamId));
+    const first = streamId && (await findFirst(streamId));
     if (!first || (owner !== undefined && first.owner !== owner)) return found;
-    const outcome = await deps.wait({
-      projection,
-      positions: [first.position],
-      timeoutMs: DEFAULT_WAIT_SECONDS * 1000,
-      signal: new AbortController().signal,
+    const withFirst = { ...wanted, positions: [...wanted.positions, first.position] };
+    return find(id, owner, withFirst).catch((error: unknown) => {
+      if (error instanceof NotIncludedError && error.outcome === 'lost') return found;
+      throw error;
     });
-    if (outcome === 'behind' || outcome === 'parked') throw notThere(outcome, DEFAULT_WAIT_SECONDS);
-    return find(id, owner);
   };
 }
 

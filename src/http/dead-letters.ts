@@ -7,8 +7,10 @@ import { type JobId, parseStreamId } from '../domain/ids.ts';
 import { DeadLetterReason } from '../domain/jobs/events.ts';
 import type { FailedAttempt } from '../projections/dead-letters/attempts.ts';
 import type { LetterFilter, LetterPlace, LetterView } from '../projections/dead-letters/queries.ts';
+import type { Wanted } from '../projections/reading.ts';
 import { notModified, revalidatedList } from './caching.ts';
 import { type ContextOf, commandAnswer, doneOf } from './commands.ts';
+import { wantedOf } from './consistency.ts';
 import { nextLink, readCursor, writeCursor } from './cursors.ts';
 import { DryRun, Foreseen, operatorOf, Reason, reasonedContext } from './operators.ts';
 import { Problem } from './problems.ts';
@@ -106,8 +108,9 @@ export type DeadLetterRoutesDeps = {
       readonly before?: LetterPlace | undefined;
       readonly limit: number;
     },
+    wanted: Wanted,
   ) => Promise<readonly LetterView[]>;
-  readonly findDeadLetter: (id: JobId) => Promise<LetterView | undefined>;
+  readonly findDeadLetter: (id: JobId, wanted: Wanted) => Promise<LetterView | undefined>;
   readonly failedAttempts: (id: JobId) => Promise<readonly FailedAttempt[]>;
   /** Jobs that wait in each of these lanes. */
   readonly countWaiting: (lanes: readonly string[]) => Promise<ReadonlyMap<string, number>>;
@@ -151,7 +154,10 @@ function list(app: App, deps: DeadLetterRoutesDeps): void {
       const place = readCursor(deps.hmac, 'dead letters', cursor);
       const before = place && { diedAt: place.createdAt, id: place.id };
       // One more than asked for says whether there is a next page.
-      const found = await deps.listDeadLetters({ ...filter, status, before, limit: limit + 1 });
+      const found = await deps.listDeadLetters(
+        { ...filter, status, before, limit: limit + 1 },
+        wantedOf(request),
+      );
       const page = found.slice(0, limit);
       const waiting = await waitingBehind(deps, page);
       const items = page.map((each) => shown(each, waiting));
@@ -182,7 +188,7 @@ function read(app: App, deps: DeadLetterRoutesDeps): void {
     async (request, reply) => {
       operatorOf(request);
       const id: JobId | undefined = parseStreamId(request.params.id, 'job');
-      const found = id && (await deps.findDeadLetter(id));
+      const found = id && (await deps.findDeadLetter(id, wantedOf(request)));
       if (!id || !found) throw new Problem('not_found', 'There is no such dead letter.');
       const waiting = await waitingBehind(deps, [found]);
       const failures = [...(await deps.failedAttempts(id))];

@@ -7,10 +7,11 @@ import type { requestExport } from '../commands/exports.ts';
 import { ExportDataset, ExportFormat } from '../domain/exports.ts';
 import { type ExportId, parseStreamId, partitionOf } from '../domain/ids.ts';
 import type { ExportView } from '../projections/exports.ts';
+import type { Wanted } from '../projections/reading.ts';
 import { callerOf } from './authentication.ts';
 import { notModified } from './caching.ts';
 import { type ContextOf, commandAnswer, doneOf } from './commands.ts';
-import { untilClosed } from './consistency.ts';
+import { type FindOne, untilClosed, wantedOf } from './consistency.ts';
 import type { Streams } from './draining.ts';
 import { failureOf } from './job-failure.ts';
 import { Problem } from './problems.ts';
@@ -72,8 +73,7 @@ const schemaOf = (operationId: string, summary: string) => ({ operationId, summa
 export type ExportDeps = {
   readonly contextOf: ContextOf;
   readonly requestExport: Bound<typeof requestExport>;
-  /** With `owner`, only if it is theirs. */
-  readonly findExport: (id: string, owner?: string) => Promise<ExportView | undefined>;
+  readonly findExport: FindOne<ExportView>;
   /** Signs download URLs. */
   readonly blobSecret: Buffer;
   readonly watchReadModel: WatchReadModel;
@@ -85,10 +85,10 @@ export type ExportDeps = {
 export function exportRoutes(deps: ExportDeps): Routes {
   const { now = () => Date.now() } = deps;
 
-  async function own(caller: Caller, text: string): Promise<ExportView & { id: ExportId }> {
+  async function own(caller: Caller, text: string, wanted: Wanted): Promise<ExportView & { id: ExportId }> {
     const id: ExportId | undefined = parseStreamId(text, 'exp');
     const owner = caller.role === 'operator' ? undefined : caller.accountId;
-    const found = id && (await deps.findExport(id, owner));
+    const found = id && (await deps.findExport(id, owner, wanted));
     if (!found || !id) throw new Problem('not_found', 'There is no such export of yours.');
     return { ...found, id };
   }
@@ -124,7 +124,7 @@ export function exportRoutes(deps: ExportDeps): Routes {
         config: { auth: 'account', reads: 'exports' },
       },
       async (request, reply) => {
-        const found = await own(callerOf(request), request.params.id);
+        const found = await own(callerOf(request), request.params.id, wantedOf(request));
         if (notModified(request, reply, found.version)) return reply.code(304).send(undefined);
         return shown(found, now());
       },
@@ -141,7 +141,9 @@ export function exportRoutes(deps: ExportDeps): Routes {
         config: { auth: 'account', reads: 'exports' },
       },
       async (request, reply) => {
-        const { file, status, bytes } = await own(callerOf(request), request.params.id);
+        // Who was just told that it is done must not be told that it is not.
+        const wanted: Wanted = { ...wantedOf(request), newest: true };
+        const { file, status, bytes } = await own(callerOf(request), request.params.id, wanted);
         if (status !== 'succeeded' || !file) {
           throw new Problem('not_ready', `The export is ${status}; there is no file yet.`);
         }
@@ -180,12 +182,14 @@ export function exportRoutes(deps: ExportDeps): Routes {
       },
       async (request, reply) => {
         const caller = callerOf(request);
-        const { id, version, status } = await own(caller, request.params.id);
+        // What a hint tells of may not be on a replica yet, and there may be no hint after it.
+        const wanted: Wanted = { ...wantedOf(request), newest: true };
+        const { id, version, status } = await own(caller, request.params.id, wanted);
         const known = lastEventId(request.headers['last-event-id'], request.query.lastEventId);
         if (isFinal(status) && known === version) return reply.code(204).send(null);
         const events = follow({
           known,
-          read: () => own(caller, id),
+          read: () => own(caller, id, wanted),
           show: (value) => ({
             event: isFinal(value.status) ? value.status : 'progress',
             data: shown(value, now()),

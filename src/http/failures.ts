@@ -1,5 +1,7 @@
 import type { FastifyError, FastifyReply, FastifyRequest } from 'fastify';
 import type { FastifySchemaValidationError } from 'fastify/types/schema.js';
+import { NotIncludedError } from '../projections/reading.ts';
+import { notIncluded } from './consistency.ts';
 import type { ProblemCode } from './problem-types.ts';
 import { instanceOf, Problem, type ProblemDetail, sendProblem } from './problems.ts';
 
@@ -62,6 +64,7 @@ function isBrokenOff(error: Error): boolean {
 export function problemOf(error: unknown): Problem | undefined {
   if (error instanceof Problem) return error;
   if (!(error instanceof Error)) return undefined;
+  if (error instanceof NotIncludedError) return notIncluded(error);
   if (error.name === 'DurabilityNotReachedError') return durabilityNotReached(error);
   if (isBrokenOff(error)) return new Problem('invalid_request', 'The request broke off.');
   const known = Object.hasOwn(byName, error.name) ? byName[error.name] : undefined;
@@ -140,6 +143,8 @@ export function escapePointer(name: string): string {
 export function answerFailure(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const problem = problemOf(error) ?? new Problem('internal_error', 'This should not have happened.');
   const instance = instanceOf(request);
+  // It said how far an answer is; there is none.
+  if (request.wanted) reply.removeHeader('position');
   if (problem.code === 'internal_error') request.log.error({ err: error, instance }, 'request failed');
   else if (problem.cause)
     request.log.warn({ err: problem.cause, instance, code: problem.code }, 'request refused');

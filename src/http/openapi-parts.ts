@@ -63,7 +63,7 @@ export const components = {
     ),
     ConsistentWith: parameter(
       'Consistent-With',
-      'Positions that the answer must include, as commands answered them, comma separated.',
+      'Positions that the answer must include, comma separated: as `Position` of commands, and of queries, if nothing that they showed may go back.',
       { type: 'string' },
     ),
     Prefer: parameter(
@@ -78,7 +78,9 @@ export const components = {
     LastEventId: parameter('Last-Event-ID', 'Resume after this event.', text(40)),
   },
   headers: {
-    Position: header('Names the last event that the command wrote. Opaque.'),
+    Position: header(
+      'Names the last event that the command wrote; of a query, how far its answer is: told to who brought `Consistent-With`, where another server could answer the next one. Opaque.',
+    ),
     Durability: header('How durable it is.', DURABILITY),
     Location: header('Where it can be fetched: an absolute path.'),
     ETag: header('The version, quoted.'),

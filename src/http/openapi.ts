@@ -99,7 +99,7 @@ function withHeaders(operation: Operation, method: string, config: FastifyContex
     ...(config.command && method === 'post' ? ['Idempotency-Replayed'] : []),
     ...(revalidates(operation, method, config) ? ['ETag', 'Cache-Control'] : []),
     ...(config.auth === 'signed' ? ['ETag'] : []),
-    ...(config.reads ? ['Preference-Applied'] : []),
+    ...(config.reads ? ['Preference-Applied', 'Position'] : []),
     ...(config.limits ? ['RateLimit', 'RateLimit-Policy'] : []),
     'Server-Timing',
   ];

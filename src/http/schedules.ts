@@ -7,10 +7,12 @@ import { parseStreamId } from '../domain/ids.ts';
 import type { JobTypes } from '../domain/job-types.ts';
 import { MissedRuns } from '../domain/schedules.ts';
 import type { Before } from '../projections/listing.ts';
+import type { Wanted } from '../projections/reading.ts';
 import type { ScheduleView } from '../projections/schedules.ts';
 import { callerOf } from './authentication.ts';
 import { notModified, revalidatedList } from './caching.ts';
 import { type ContextOf, commandAnswer, doneOf } from './commands.ts';
+import { type FindOne, wantedOf } from './consistency.ts';
 import { nextLink, readCursor, writeCursor } from './cursors.ts';
 import { JobRequest, jobWanted } from './job-request.ts';
 import { Problem } from './problems.ts';
@@ -67,13 +69,15 @@ export type ScheduleDeps = {
   readonly shortestPauseSeconds: number;
   readonly createSchedule: Bound<typeof createSchedule>;
   readonly deleteSchedule: Bound<typeof deleteSchedule>;
-  /** With `owner`, only if it is theirs. */
-  readonly findSchedule: (id: string, owner?: string) => Promise<ScheduleView | undefined>;
-  readonly listSchedules: (listing: {
-    readonly owner?: string | undefined;
-    readonly before?: Before | undefined;
-    readonly limit: number;
-  }) => Promise<ScheduleView[]>;
+  readonly findSchedule: FindOne<ScheduleView>;
+  readonly listSchedules: (
+    listing: {
+      readonly owner?: string | undefined;
+      readonly before?: Before | undefined;
+      readonly limit: number;
+    },
+    wanted: Wanted,
+  ) => Promise<ScheduleView[]>;
 };
 
 /** Jobs that are run again and again. */
@@ -139,7 +143,8 @@ function read(app: App, deps: ScheduleDeps): void {
     },
     async (request, reply) => {
       const id = parseStreamId(request.params.id, 'sched');
-      const found = id && (await deps.findSchedule(id, ownerOf(callerOf(request))));
+      const owner = ownerOf(callerOf(request));
+      const found = id && (await deps.findSchedule(id, owner, wantedOf(request)));
       if (!found) throw notThere();
       if (notModified(request, reply, found.version)) return reply.code(304).send(undefined);
       return shown(found);
@@ -160,7 +165,10 @@ function read(app: App, deps: ScheduleDeps): void {
       const { limit = 50, cursor } = request.query;
       const before = readCursor(deps.hmac, 'schedules', cursor);
       // One more than asked for says whether there is a next page.
-      const found = await deps.listSchedules({ owner: ownerOf(callerOf(request)), before, limit: limit + 1 });
+      const found = await deps.listSchedules(
+        { owner: ownerOf(callerOf(request)), before, limit: limit + 1 },
+        wantedOf(request),
+      );
       const items = found.slice(0, limit);
       const last = items.at(-1);
       revalidatedList(reply);

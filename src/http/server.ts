@@ -15,7 +15,7 @@ import { jwtOptions, type TokenSettings } from '../access/tokens.ts';
 import { type HttpMetrics, httpTelemetry, observeRequest } from '../telemetry/http.ts';
 import { authenticateRequests } from './authentication.ts';
 import { revalidateLists } from './caching.ts';
-import { type WaitForReadModel, waitForWrites } from './consistency.ts';
+import { readConsistency } from './consistency.ts';
 import { serveDocs } from './docs.ts';
 import { drainOnClose, type Streams } from './draining.ts';
 import { answerFailure } from './failures.ts';
@@ -37,7 +37,6 @@ export type ServerDeps = {
   readonly checkSession: SessionCheck;
   readonly hmac: Hmac;
   readonly takeLimit: TakeLimit;
-  readonly waitForReadModel: WaitForReadModel;
   /** Live streams, ended when the server stops. The routes that open them hold the same. */
   readonly streams: Streams;
   readonly settings?: ServerSettings;
@@ -148,7 +147,7 @@ function guard(app: App, deps: ServerDeps): void {
     done();
   });
   refuseUnasked(app);
-  waitForWrites(app, deps.waitForReadModel);
+  readConsistency(app);
   revalidateLists(app);
 }
 

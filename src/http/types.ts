@@ -8,6 +8,7 @@ import type {
 } from 'fastify';
 import type { LimitPolicy } from '../access/limits.ts';
 import type { Caller } from '../access/tokens.ts';
+import type { Wanted } from '../projections/reading.ts';
 
 export type App = FastifyInstance<
   RawServerDefault,
@@ -42,6 +43,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Set on routes with `auth`; null elsewhere. */
     caller: Caller | null;
+    /** What the answer has to include. Set on routes with `reads`; null elsewhere. */
+    wanted: Wanted | null;
   }
 }
 

@@ -1,4 +1,4 @@
-import type { Kysely } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import type { Position } from '../domain/position.ts';
 import type { CheckpointWaits, WaitOutcome } from '../eventstore/waits.ts';
 import type { Database } from './database.ts';
@@ -48,4 +48,65 @@ export async function readAtLeast(
     // Nobody waits for the others any more.
     done.abort();
   }
+}
+
+/** What a snapshot of a read model includes. */
+export type Included = {
+  /** It holds the events at all positions, and could apply each of them. */
+  readonly all: boolean;
+  /** How far it is, for each partition asked about that it has begun with. */
+  readonly at: readonly Position[];
+};
+
+/** One for each partition that the positions or `partitions` name. */
+type Standing = {
+  readonly partition: number;
+  readonly epoch: number | null;
+  readonly seq: number | null;
+  readonly included: boolean;
+};
+
+/**
+ * Whether a read model includes the events at all positions, and how far it is in these and other partitions: in the
+ * snapshot of the transaction that asks, so that it is as true of the rows that the same transaction reads.
+ * @param partitions of the rows that will be read; undefined: all
+ */
+export async function includedIn(
+  snapshot: Kysely<Database>,
+  group: string,
+  positions: readonly Position[],
+  partitions: readonly number[] | undefined,
+): Promise<Included> {
+  const asked = [
+    positions.map(({ partition }) => partition),
+    positions.map(({ epoch }) => epoch),
+    positions.map(({ seq }) => seq),
+  ];
+  const { rows } = await sql<Standing>`
+    WITH asked AS (
+      SELECT * FROM unnest(${asked[0]}::int[], ${asked[1]}::int[], ${asked[2]}::bigint[]) AS asked(partition, epoch, seq)
+    ), standing AS (
+      SELECT partition, epoch, seq FROM checkpoints WHERE group_name = ${group}
+    )
+    SELECT coalesce(asked.partition, standing.partition) AS partition, standing.epoch, standing.seq, coalesce(bool_and(
+        asked.seq IS NULL
+        OR asked.seq <= standing.seq AND asked.seq <= coalesce(epochs.last_seq, asked.seq)
+          AND epochs.epoch IS NOT NULL AND NOT EXISTS (
+            SELECT FROM parked_events AS parked
+            WHERE parked.group_name = ${group} AND parked.partition = asked.partition AND parked.seq = asked.seq
+          )
+      ), false) AS included
+    FROM asked
+    FULL JOIN standing ON standing.partition = asked.partition
+    LEFT JOIN epochs ON epochs.partition = asked.partition AND epochs.epoch = asked.epoch
+    GROUP BY 1, 2, 3`.execute(snapshot);
+  const wanted = new Set([...(partitions ?? []), ...positions.map(({ partition }) => partition)]);
+  return {
+    all: rows.every(({ included }) => included),
+    at: rows.flatMap(({ partition, epoch, seq }) =>
+      epoch !== null && seq !== null && seq > 0 && (partitions === undefined || wanted.has(partition))
+        ? [{ partition, epoch, seq }]
+        : [],
+    ),
+  };
 }

@@ -96,6 +96,27 @@ export function createMetrics(options: { readonly node?: boolean } = {}) {
       buckets: WAIT_SECONDS,
       registers,
     }),
+    /** Queries of read models by where their answers came from: `primary`, `replica`. */
+    reads: new Counter({
+      name: METRIC.reads,
+      help: 'Queries of read models by where their answers came from',
+      labelNames: ['projection', 'from'],
+      registers,
+    }),
+    /** Queries that a replica was asked in vain: it was `behind` what they wanted, `failed`, or was `slow`. */
+    replicaMisses: new Counter({
+      name: METRIC.replicaMisses,
+      help: 'Queries that a replica did not answer, so that another server was asked',
+      labelNames: ['replica', 'because'],
+      registers,
+    }),
+    /** By how much a replica may be behind the primary, as of the last scrape; absent while that is not known. */
+    replicaLag: new Gauge({
+      name: METRIC.replicaLag,
+      help: 'Seconds that a replica of Postgres may be behind the primary',
+      labelNames: ['replica'],
+      registers,
+    }),
     /**
      * Runs of jobs by type and outcome: `succeeded`, `failed`, `retried`, `snoozed`, `cancelled`, `interrupted`; besides,
      * `recovered` at the start of one whose worker was lost, and `took_down` for each process of its own that it ended.

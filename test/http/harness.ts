@@ -30,7 +30,6 @@ export function edge(options: { routes?: readonly Routes[] } & Partial<Omit<Serv
     hmac,
     checkSession: createSessionCheck(async (id) => sessions.get(id) ?? { phase: 'none' }, storeOutageOf),
     takeLimit: async () => 'unknown',
-    waitForReadModel: async () => 'ok',
     streams: createStreams(),
     ...options,
     routes: options.routes ?? [],

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import type { WaitForReadModel } from '../../src/http/consistency.ts';
 import type { JobListing, JobView } from '../../src/projections/jobs/queries.ts';
+import { NotIncludedError, type Wanted } from '../../src/projections/reading.ts';
 import { everyRoute, exportId, jobId } from './routes.ts';
 
 const job: JobView = {
@@ -18,14 +18,16 @@ const job: JobView = {
 };
 
 describe('Consistent-With', () => {
-  type Wait = Parameters<WaitForReadModel>[0];
-  function reading(outcome: Awaited<ReturnType<WaitForReadModel>> = 'ok') {
-    const waits: Wait[] = [];
-    const waitForReadModel: WaitForReadModel = async (wait) => {
-      waits.push(wait);
-      return outcome;
-    };
-    const { app, login } = everyRoute({ findJob: async () => job, server: { waitForReadModel } });
+  function reading(outcome: NotIncludedError['outcome'] | 'ok' = 'ok') {
+    const waits: Wanted[] = [];
+    const { app, login } = everyRoute({
+      async findJob(_id, _owner, wanted) {
+        waits.push(wanted);
+        if (outcome !== 'ok') throw new NotIncludedError(outcome, wanted.timeoutMs);
+        wanted.onAnswer?.([{ partition: 3, epoch: 1, seq: 9 }]);
+        return job;
+      },
+    });
     return {
       waits,
       async get(headers: Record<string, string>, url = `/v1/jobs/${jobId}`) {
@@ -42,7 +44,6 @@ describe('Consistent-With', () => {
     expect(response.headers['preference-applied']).toBeUndefined();
     expect(waits).toMatchObject([
       {
-        projection: 'jobs',
         positions: [
           { partition: 3, epoch: 1, seq: 7 },
           { partition: 4, epoch: 1, seq: 2 },
@@ -65,9 +66,16 @@ describe('Consistent-With', () => {
   });
 
   test('without it nothing is waited for', async () => {
-    const { get, waits } = reading('behind');
-    expect((await get({ prefer: 'wait=1' })).statusCode).toBe(200);
-    expect(waits).toEqual([]);
+    const { get, waits } = reading();
+    const { headers, statusCode } = await get({ prefer: 'wait=1' });
+    expect(statusCode).toBe(200);
+    expect(headers.position).toBeUndefined();
+    expect(waits).toMatchObject([{ positions: [] }]);
+  });
+
+  test('is answered with how far the answer is, for the next query', async () => {
+    const { headers } = await reading().get({ 'consistent-with': '3.1.7, 4.1.2' });
+    expect(headers.position).toBe('3.1.9, 4.1.2');
   });
 
   test.each(['', 'x', '3.1', '3.1.7,', '3.1.7 4.1.2', '-1.1.1', '3.1.7e1', '99999.1.1'])(

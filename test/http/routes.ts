@@ -89,6 +89,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     settleLetters: async () => done({ id: jobId, version: 1, status: 'queued' as const }),
     foreseeSettling: async () => ({ count: 0, ids: [] }),
     findJob: async () => undefined,
+    waitForWrites: async () => {},
     listJobs: async () => [],
     jobAsOf: async () => undefined,
     readHistory: async () => [],

@@ -11,6 +11,7 @@ export type Rule = {
 
 const COMMIT = 'src/eventstore/commit.lua';
 const TAKE = 'src/consumers/take.lua';
+const READING = 'src/projections/reading.ts';
 const ARCHIVING = 'src/eventstore/archive/write.ts';
 
 export const RULES: readonly Rule[] = [
@@ -791,6 +792,46 @@ export const RULES: readonly Rule[] = [
     test: {
       file: 'test/consumers/partition-log.test.ts',
       name: 'drops what was read before the log was made anew at the same server',
+    },
+  },
+  {
+    rule: 'A replica answers from the snapshot in which its checkpoint was looked up',
+    without: [
+      { file: READING, from: 'BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY', to: 'BEGIN READ ONLY' },
+    ],
+    test: {
+      file: 'test/projections/reading.test.ts',
+      name: 'the checkpoint is that of the snapshot that the rows are read in',
+    },
+  },
+  {
+    rule: 'A replica answers only what includes all that the caller has seen',
+    without: [{ file: READING, from: 'return all ? {', to: 'return all || !all ? {' }],
+    test: {
+      file: 'test/projections/reading.test.ts',
+      name: 'what a replica does not include yet comes from the primary',
+    },
+  },
+  {
+    rule: 'Where several servers answer, an answer says how far it is: brought along, nothing that was shown goes back',
+    without: [{ file: READING, from: '    wanted.onAnswer?.(answer.at);\n', to: '' }],
+    test: {
+      file: 'test/projections/reading.test.ts',
+      name: 'who brings what an answer said is never shown anything older',
+    },
+  },
+  {
+    rule: 'A replica that was promoted is asked no more',
+    without: [
+      {
+        file: 'src/eventstore/replicas.ts',
+        from: 'if (!replica.recovering) return',
+        to: 'if (false) return',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/replicas.test.ts',
+      name: 'a replica that is gone, hangs or was promoted is left out within a second, and comes back by itself',
     },
   },
 ];

@@ -5,9 +5,10 @@ import type { SessionCheck } from '../../access/sessions.ts';
 import type { Hmac } from '../../access/signing.ts';
 import type { RawEvent } from '../../domain/event.ts';
 import { type JobId, parseStreamId } from '../../domain/ids.ts';
+import type { Wanted } from '../../projections/reading.ts';
 import { callerOf } from '../authentication.ts';
 import { revalidatedList } from '../caching.ts';
-import { untilClosed } from '../consistency.ts';
+import { untilClosed, wantedOf } from '../consistency.ts';
 import { nextLink, readVersionCursor, writeVersionCursor } from '../cursors.ts';
 import type { Streams } from '../draining.ts';
 import { Problem } from '../problems.ts';
@@ -38,6 +39,8 @@ export type ReadHistory = (
 export type JobHistoryDeps = {
   readonly hmac: Hmac;
   readonly readHistory: ReadHistory;
+  /** Waits until the read model includes what is wanted, though the history needs no read model. */
+  readonly waitForWrites: (wanted: Wanted) => Promise<void>;
   readonly followJob: FollowJob;
   readonly streams: Streams;
   readonly checkSession: SessionCheck;
@@ -74,6 +77,7 @@ export function jobHistoryRoutes(deps: JobHistoryDeps): Routes {
       async (request, reply) => {
         const id: JobId | undefined = parseStreamId(request.params.id, 'job');
         const owner = ownerOf(callerOf(request));
+        await deps.waitForWrites(wantedOf(request));
         // A job is whose its first event is.
         const [first] = id ? await deps.readHistory(id, { after: 0, limit: 1 }) : [];
         if (!id || !first || (owner !== undefined && metaOf(first).owner !== owner)) {

@@ -3,8 +3,10 @@ import type { Hmac } from '../../access/signing.ts';
 import { type JobId, parseStreamId } from '../../domain/ids.ts';
 import type { AsOf } from '../../projections/jobs/as-of.ts';
 import type { JobListing, JobView } from '../../projections/jobs/queries.ts';
+import type { Wanted } from '../../projections/reading.ts';
 import { callerOf } from '../authentication.ts';
 import { notModified, revalidatedList } from '../caching.ts';
+import { type FindOne, wantedOf } from '../consistency.ts';
 import { nextLink, readCursor, writeCursor } from '../cursors.ts';
 import { invalid, Problem } from '../problems.ts';
 import { Cursor, IdParams, Limit, NotModified, Status, Strict, Time } from '../schemas.ts';
@@ -33,14 +35,15 @@ const Listing = Strict({
 
 export type JobReadDeps = {
   readonly hmac: Hmac;
-  /** With `owner`, only if it is theirs. */
-  readonly findJob: (id: string, owner?: string) => Promise<JobView | undefined>;
+  readonly findJob: FindOne<JobView>;
+  /** Waits until the read model includes what is wanted. */
+  readonly waitForWrites: (wanted: Wanted) => Promise<void>;
   /** The job as it was, and whose it is. */
   readonly jobAsOf: (
     id: JobId,
     asOf: AsOf,
   ) => Promise<{ readonly job: JobView; readonly owner?: string } | undefined>;
-  readonly listJobs: (listing: JobListing) => Promise<JobView[]>;
+  readonly listJobs: (listing: JobListing, wanted: Wanted) => Promise<JobView[]>;
 };
 
 /** What the read model says of jobs. */
@@ -63,7 +66,9 @@ export function jobReadRoutes(deps: JobReadDeps): Routes {
         const id = parseStreamId(request.params.id, 'job');
         const owner = ownerOf(callerOf(request));
         const asOf = asOfQuery(request.query);
-        const job = id && (await (asOf ? lookBack(deps, id, asOf, owner) : deps.findJob(id, owner)));
+        const wanted = wantedOf(request);
+        const job =
+          id && (await (asOf ? lookBack(deps, id, asOf, owner, wanted) : deps.findJob(id, owner, wanted)));
         if (!job) throw new Problem('not_found', 'There is no such job of yours.');
         // Whether it is parked depends on another job, so the version alone doesn't tell what was shown.
         const shownAs = job.parked ? `${job.version}-parked` : job.version;
@@ -89,7 +94,7 @@ export function jobReadRoutes(deps: JobReadDeps): Routes {
         const listing = { ...filter, owner: ownerOf(callerOf(request)) };
         const before = readCursor(deps.hmac, 'jobs', cursor);
         // One more than asked for says whether there is a next page.
-        const found = await deps.listJobs({ ...listing, before, limit: limit + 1 });
+        const found = await deps.listJobs({ ...listing, before, limit: limit + 1 }, wantedOf(request));
         const items = found.slice(0, limit);
         const last = items.at(-1);
         revalidatedList(reply);
@@ -112,11 +117,13 @@ function asOfQuery({ at, version }: Static<typeof LookBack>): AsOf | undefined {
 }
 
 async function lookBack(
-  { jobAsOf }: JobReadDeps,
+  { jobAsOf, waitForWrites }: JobReadDeps,
   id: JobId,
   asOf: AsOf,
   owner: string | undefined,
+  wanted: Wanted,
 ): Promise<JobView | undefined> {
+  await waitForWrites(wanted);
   const found = await jobAsOf(id, asOf);
   return owner === undefined || found?.owner === owner ? found?.job : undefined;
 }

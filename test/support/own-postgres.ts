@@ -1,0 +1,111 @@
+import { execFile } from 'node:child_process';
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { sql } from 'kysely';
+import { onTestFinished } from 'vitest';
+import { childrenOf } from '../../deploy/local/processes.mjs';
+import { removePostgres, startPostgres } from '../../deploy/local/servers.mjs';
+import { openDatabase } from '../../src/eventstore/postgres.ts';
+import { migrateToLatest } from '../../src/projections/migrate.ts';
+
+export type OwnPostgres = {
+  readonly url: string;
+  /** Stops it in order. */
+  stop(): Promise<void>;
+  kill(): Promise<void>;
+  /** Starts it again on its port, with the data it left. */
+  start(): Promise<void>;
+  /** Stops it where it stands, connections open, until `resume`. */
+  pause(): void;
+  resume(): void;
+  query<Row = unknown>(text: string): Promise<Row[]>;
+};
+
+const SETTINGS = ['fsync=off', 'full_page_writes=off', 'max_connections=60'];
+
+/**
+ * A migrated Postgres of the test's own, and streaming replicas of it.
+ * @param undo is given what to do when they are no longer needed, the last one first; default: when the test is over
+ */
+export async function ownPostgres(
+  replicas = 0,
+  undo: (step: () => Promise<void>) => void = onTestFinished,
+): Promise<{ primary: OwnPostgres; replicas: OwnPostgres[] }> {
+  const root = await mkdtemp(join(tmpdir(), 'millrace-postgres-'));
+  undo(() => rm(root, { recursive: true, force: true }));
+  // Open to the user that Postgres runs as, or its data would lie elsewhere.
+  await chmod(root, 0o755);
+  const dir = join(root, 'primary');
+  const settings = [...SETTINGS, 'wal_level=replica', 'max_wal_senders=8', 'wal_keep_size=256MB'];
+  const primary = await own(dir, settings, undo);
+  const db = openDatabase({ url: primary.url, max: 1, applicationName: 'test' });
+  await migrateToLatest(db).finally(() => db.destroy());
+  if (replicas === 0) return { primary, replicas: [] };
+  // A copy of a stopped server is a base backup; the packaged binaries have no pg_basebackup.
+  await primary.stop();
+  const copies = await Promise.all(
+    Array.from({ length: replicas }, (_, n) => copyOf(dir, join(root, `replica-${n}`))),
+  );
+  await primary.start();
+  return {
+    primary,
+    replicas: await Promise.all(copies.map((copy) => own(copy, [...SETTINGS, ...follow(primary.url)], undo))),
+  };
+}
+
+/** What makes a copy follow a primary, with standby.signal. Vacuuming there must never wait for a reader here. */
+function follow(primaryUrl: string): string[] {
+  const { hostname, port, username, password } = new URL(primaryUrl);
+  const conninfo = `host=${hostname} port=${port} user=${username} password=${password}`;
+  return [
+    `primary_conninfo=${conninfo}`,
+    'hot_standby=on',
+    'max_standby_streaming_delay=0',
+    'wal_retrieve_retry_interval=100ms',
+  ];
+}
+
+/** With its owners and modes, as Postgres asks for; without what is true of the original alone. */
+async function copyOf(dir: string, copy: string): Promise<string> {
+  await promisify(execFile)('cp', ['-a', dir, copy]);
+  await rm(join(copy, 'server.json'), { force: true });
+  await writeFile(join(copy, 'cluster', 'data', 'standby.signal'), '');
+  return copy;
+}
+
+async function own(
+  dir: string,
+  extra: readonly string[],
+  undo: (step: () => Promise<void>) => void,
+): Promise<OwnPostgres> {
+  let server = await startPostgres({ dir, extra });
+  const { url, port } = server;
+  undo(async () => {
+    await server.kill();
+    await removePostgres(dir);
+  });
+  /** A connection's own process serves it, whatever becomes of the one that took it in. */
+  const signalAll = (signal: NodeJS.Signals) => {
+    for (const pid of [server.pid, ...childrenOf(server.pid)]) process.kill(pid, signal);
+  };
+  return {
+    url,
+    stop: () => server.stop(),
+    kill: () => server.kill(),
+    async start() {
+      server = await startPostgres({ dir, port, extra });
+    },
+    pause: () => signalAll('SIGSTOP'),
+    resume: () => signalAll('SIGCONT'),
+    async query<Row>(text: string) {
+      const db = openDatabase({ url, max: 1, applicationName: 'test' });
+      const { rows } = await sql
+        .raw<Row>(text)
+        .execute(db)
+        .finally(() => db.destroy());
+      return rows;
+    },
+  };
+}
