@@ -50,7 +50,7 @@ test('a replica that is gone, hangs or was promoted is left out within a second,
   const promoted = performance.now();
   await waitUntil(() => replicas.fit(false).length === 0, 'it to be left out', 5_000, told);
   expect(performance.now() - promoted).toBeLessThan(1_000);
-  expect(replicas.states()).toMatchObject([{ fresh: false, problem: /it is no replica/ }]);
+  expect(replicas.states()[0]?.problem).toContain('it is no replica');
   expect(changes.filter((problem) => problem === undefined)).toHaveLength(3);
 });
 
