@@ -31,10 +31,10 @@ import { failedAttempts } from '../projections/dead-letters/attempts.ts';
 import { findDeadLetter, listDeadLetters } from '../projections/dead-letters/queries.ts';
 import { findExport } from '../projections/exports.ts';
 import { jobAsOf } from '../projections/jobs/as-of.ts';
-import { countWaiting, findJob, listJobs } from '../projections/jobs/queries.ts';
+import { countScheduled, countWaiting, findJob, listJobs } from '../projections/jobs/queries.ts';
 import { listOperations } from '../projections/operations/queries.ts';
 import { groupOf } from '../projections/projection.ts';
-import type { Wanted } from '../projections/reading.ts';
+import { NOTHING_WANTED, type Wanted } from '../projections/reading.ts';
 import { findSchedule, listSchedules } from '../projections/schedules.ts';
 import { currentTraceparent } from '../telemetry/tracing.ts';
 import { type Base, type Role, readinessOf } from './base.ts';
@@ -160,11 +160,16 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
       }),
       features.queues.routes({
         contextOf,
-        readQueues: (names) => readQueues(side, names),
+        readQueues: (names, wanted = NOTHING_WANTED) =>
+          readQueues(side, names, reading({ projection: projections.jobs }, wanted, countScheduled)),
         pauseQueue: (...rest) => pauseQueue(commands, ...rest),
         resumeQueue: (...rest) => resumeQueue(commands, ...rest),
       }),
-      features.operations.routes({ hmac, listOperations: (listing) => listOperations(db, listing) }),
+      features.operations.routes({
+        hmac,
+        listOperations: (listing, wanted) =>
+          reading({ projection: projections.operations }, wanted, (from) => listOperations(from, listing)),
+      }),
       streamTicketRoutes({ hmac }),
       blobRoutes({ blobs, secret: blobSecret }),
     ],

@@ -3,17 +3,18 @@ import { queueStream } from '../domain/ids.ts';
 import type { JobQueue } from '../domain/jobs/events.ts';
 import { queueFold } from '../domain/queues.ts';
 import type { QueueView } from '../http/queues.ts';
-import { countScheduled } from '../projections/jobs/queries.ts';
+import type { countScheduled } from '../projections/jobs/queries.ts';
 import type { Parts } from './base.ts';
 
 /** Queues as operators see them: their states, what is in their streams, and what waits for a time. */
 export async function readQueues(
-  { db, store }: Pick<Parts, 'db' | 'store'>,
+  { store }: Pick<Parts, 'store'>,
   names: readonly JobQueue[],
+  scheduledBy: ReturnType<typeof countScheduled>,
 ): Promise<QueueView[]> {
   const [depths, scheduled, states] = await Promise.all([
     queueDepths(store.reader.redis, store.keys, names),
-    countScheduled(db),
+    scheduledBy,
     Promise.all(names.map((name) => store.load(queueStream(name), queueFold))),
   ]);
   return names.map((id, index) => {

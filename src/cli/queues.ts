@@ -5,6 +5,7 @@ import { queueStream } from '../domain/ids.ts';
 import { JobQueue } from '../domain/jobs/events.ts';
 import { pauseQueue as decidePause, resumeQueue as decideResume, queueFold } from '../domain/queues.ts';
 import type { QueueView } from '../http/queues.ts';
+import { countScheduled } from '../projections/jobs/queries.ts';
 import { type Change, changeEach } from './change-each.ts';
 import { type ChangeOptions, changeOptions, RefusedError } from './changes.ts';
 import { examples } from './examples.ts';
@@ -58,7 +59,7 @@ const columns = (now: number): readonly Column<QueueView>[] => [
 ];
 
 async function list(options: { readonly json?: boolean }): Promise<void> {
-  const items = await withInstallation((side) => readQueues(side, JobQueue.enum));
+  const items = await withInstallation((side) => readQueues(side, JobQueue.enum, countScheduled(side.db)));
   if (options.json) console.log(JSON.stringify({ items }));
   else createTable(columns(Date.now()), process.stdout).draw(items);
 }

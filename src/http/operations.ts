@@ -1,7 +1,9 @@
 import { Type } from 'typebox';
 import type { Hmac } from '../access/signing.ts';
 import type { OperationListing, OperationView } from '../projections/operations/queries.ts';
+import type { Wanted } from '../projections/reading.ts';
 import { revalidatedList } from './caching.ts';
+import { wantedOf } from './consistency.ts';
 import { nextLink, readCursor, writeCursor } from './cursors.ts';
 import { operatorOf } from './operators.ts';
 import { invalid } from './problems.ts';
@@ -35,7 +37,7 @@ const Listing = Strict({
 
 export type OperationRoutesDeps = {
   readonly hmac: Hmac;
-  readonly listOperations: (listing: OperationListing) => Promise<readonly OperationView[]>;
+  readonly listOperations: (listing: OperationListing, wanted: Wanted) => Promise<readonly OperationView[]>;
 };
 
 /** What operators did, when and why. For operators. */
@@ -59,7 +61,7 @@ export function operationRoutes(deps: OperationRoutesDeps): Routes {
         checkRange(filter);
         const before = readCursor(deps.hmac, 'operations', cursor);
         // One more than asked for says whether there is a next page.
-        const found = await deps.listOperations({ ...filter, before, limit: limit + 1 });
+        const found = await deps.listOperations({ ...filter, before, limit: limit + 1 }, wantedOf(request));
         const items = found.slice(0, limit);
         const last = items.at(-1);
         revalidatedList(reply);

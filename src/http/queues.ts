@@ -2,8 +2,10 @@ import { Type } from 'typebox';
 import type { CommandContext, CommandResult } from '../commands/handle.ts';
 import type { QueueChanged } from '../commands/queues.ts';
 import { JobQueue } from '../domain/jobs/events.ts';
+import type { Wanted } from '../projections/reading.ts';
 import { revalidatedList } from './caching.ts';
 import { type ContextOf, commandAnswer, doneOf } from './commands.ts';
+import { wantedOf } from './consistency.ts';
 import { DryRun, Foreseen, operatorOf, Reason, reasonedContext } from './operators.ts';
 import { Problem } from './problems.ts';
 import { NotModified, Strict, Time, Version } from './schemas.ts';
@@ -49,7 +51,7 @@ type Change = (context: CommandContext, queue: JobQueue) => Promise<CommandResul
 export type QueueRoutesDeps = {
   readonly contextOf: ContextOf;
   /** Of these names, in their order. Throws `StoreUnavailableError`. */
-  readonly readQueues: (names: readonly JobQueue[]) => Promise<readonly QueueView[]>;
+  readonly readQueues: (names: readonly JobQueue[], wanted?: Wanted) => Promise<readonly QueueView[]>;
   readonly pauseQueue: Change;
   readonly resumeQueue: Change;
 };
@@ -71,7 +73,7 @@ export function queueRoutes(deps: QueueRoutesDeps): Routes {
       async (request, reply) => {
         operatorOf(request);
         revalidatedList(reply);
-        return { items: [...(await deps.readQueues(JobQueue.enum))] };
+        return { items: [...(await deps.readQueues(JobQueue.enum, wantedOf(request)))] };
       },
     );
     app.get(
@@ -90,7 +92,7 @@ export function queueRoutes(deps: QueueRoutesDeps): Routes {
         operatorOf(request);
         const name = queueNamed(request.params.name);
         revalidatedList(reply);
-        return oneOf(deps, name);
+        return oneOf(deps, name, wantedOf(request));
       },
     );
     change(app, deps, 'pause', deps.pauseQueue);
@@ -141,8 +143,8 @@ function queueNamed(name: string): JobQueue {
   return queue;
 }
 
-async function oneOf({ readQueues }: QueueRoutesDeps, name: JobQueue): Promise<QueueView> {
-  const [queue] = await readQueues([name]);
+async function oneOf({ readQueues }: QueueRoutesDeps, name: JobQueue, wanted?: Wanted): Promise<QueueView> {
+  const [queue] = await readQueues([name], wanted);
   if (!queue) throw new Error(`nothing was read of the queue ${name}`);
   return queue;
 }

@@ -19,6 +19,9 @@ export type Wanted = {
   readonly onAnswer?: (at: readonly Position[]) => void;
 };
 
+/** Whatever is there will do. */
+export const NOTHING_WANTED: Wanted = { positions: [], timeoutMs: 0, signal: new AbortController().signal };
+
 /** The read model does not include what the query has to. */
 export class NotIncludedError extends Error {
   override readonly name = 'NotIncludedError';

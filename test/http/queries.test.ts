@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { JobListing, JobView } from '../../src/projections/jobs/queries.ts';
 import { NotIncludedError, type Wanted } from '../../src/projections/reading.ts';
-import { everyRoute, exportId, jobId } from './routes.ts';
+import { everyRoute, exportId, jobId, scheduleId } from './routes.ts';
 
 const job: JobView = {
   id: jobId,
@@ -103,6 +103,36 @@ describe('Consistent-With', () => {
     expect((await get({ authorization: 'Bearer x', 'consistent-with': 'x' })).statusCode).toBe(401);
     expect(waits).toEqual([]);
   });
+});
+
+test('every route that takes Consistent-With hands on what is wanted to what it reads', async () => {
+  const lost = async (...args: unknown[]) => {
+    const wanted = args.find(
+      (arg): arg is Wanted => typeof arg === 'object' && arg !== null && 'positions' in arg,
+    );
+    throw wanted?.positions.length === 1 ? new NotIncludedError('lost', 0) : new Error('nothing is wanted');
+  };
+  const one = {
+    findJob: lost,
+    findAccount: lost,
+    findExport: lost,
+    findSchedule: lost,
+    findDeadLetter: lost,
+  };
+  const lists = { listJobs: lost, listSchedules: lost, listDeadLetters: lost, listOperations: lost };
+  const { app, login } = everyRoute({ ...one, ...lists, readQueues: lost, waitForWrites: lost });
+  const { authorization } = await login('operator');
+  const { paths } = (await app.inject('/openapi.json')).json();
+  const takes = (operation: { parameters?: { $ref?: string }[] } | undefined) =>
+    operation?.parameters?.some(({ $ref }) => $ref?.endsWith('/ConsistentWith'));
+  const asked = Object.keys(paths).filter((path) => takes(paths[path].get));
+  expect(asked.length).toBeGreaterThan(12);
+  for (const path of asked) {
+    const id = path.includes('export') ? exportId : path.includes('schedule') ? scheduleId : jobId;
+    const url = path.replace('{id}', id).replace('{name}', 'default');
+    const answer = await app.inject({ url, headers: { authorization, 'consistent-with': '3.1.7' } });
+    expect([path, answer.statusCode]).toEqual([path, 410]);
+  }
 });
 
 describe('one job', () => {
