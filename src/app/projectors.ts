@@ -12,6 +12,7 @@ import { createProjectionGroup } from '../projections/runner.ts';
 import { type Base, openParts, type Role } from './base.ts';
 import { roleDeps, roleOf } from './consuming.ts';
 import { forEachReadModel } from './read-models.ts';
+import { createRebuilding } from './rebuilding.ts';
 import { commandBasics, hexHmac } from './write-side.ts';
 
 const LEDGER_POOL = 4;
@@ -39,8 +40,16 @@ export async function startProjectorRole(base: Base): Promise<Role> {
       createNotifier(hexHmac(createHmacs(base.config.HMAC_KEY))),
     ),
   ];
-  const running = await startProjectors({ ...roleDeps(base, parts, 'projectors'), groups, trim: TRIM });
+  const rebuilding = createRebuilding(base, parts);
+  const running = await startProjectors({
+    ...roleDeps(base, parts, 'projectors'),
+    ...{ groups, passing: rebuilding.groups, onLag: rebuilding.onLag, trim: TRIM },
+  });
+  rebuilding.start(() => {
+    running.announce().catch((err: unknown) => base.logger.debug({ err }, 'a heartbeat failed'));
+  });
   return roleOf('projectors', running, { db, store }, async () => {
+    await rebuilding.stop();
     await pool.end();
     await parts.close();
   });

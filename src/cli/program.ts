@@ -8,6 +8,7 @@ import { jobsCommand } from './jobs/commands.ts';
 import { ledgerCommand } from './ledger.ts';
 import { migrate } from './migrate.ts';
 import { operationsCommand } from './operations.ts';
+import { projectionsCommand } from './projections/commands.ts';
 import { queuesCommand } from './queues.ts';
 import { recoverCommand } from './recover.ts';
 import { showConfiguration, writeReference } from './reference.ts';
@@ -34,6 +35,7 @@ Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll(
     schedulesCommand(),
     queuesCommand(),
     ledgerCommand(),
+    projectionsCommand(),
     accountsCommand(),
     operationsCommand(),
   ]) {

@@ -15,6 +15,10 @@ export function measureLag(deps: {
   readonly standings: ReadonlySet<Standing>;
   readonly metrics: Pick<Metrics, 'groupLagEvents' | 'groupLagSeconds'>;
   readonly logger: Logger;
+  /** Told each time how far the furthest behind of these groups is; they run here. */
+  readonly onLag?:
+    | { readonly groups: ReadonlySet<string>; readonly tell: (seconds: number) => void }
+    | undefined;
 }): { stop(): void } {
   const { store, standings, metrics } = deps;
   const shown = new Map<string, { group: string; partition: string }>();
@@ -33,15 +37,19 @@ export function measureLag(deps: {
     const heads = await store.heads();
     const current = [...standings];
     const labelsNow = new Set<string>();
+    let furthest = 0;
     for (const standing of current) {
       const labels = { group: standing.group, partition: String(standing.partition) };
       const behind = Math.max(0, (heads[standing.partition] ?? 0) - standing.checkpoint.seq);
       metrics.groupLagEvents.set(labels, behind);
-      metrics.groupLagSeconds.set(labels, behind > 0 ? await ageOfNext(standing) : 0);
+      const seconds = behind > 0 ? await ageOfNext(standing) : 0;
+      metrics.groupLagSeconds.set(labels, seconds);
+      if (deps.onLag?.groups.has(standing.group)) furthest = Math.max(furthest, seconds);
       labelsNow.add(`${labels.group} ${labels.partition}`);
       shown.set(`${labels.group} ${labels.partition}`, labels);
     }
     for (const [key, labels] of shown) if (!labelsNow.has(key)) forget(key, labels);
+    deps.onLag?.tell(furthest);
   }
 
   /** What another owns now is for that one to report. */

@@ -12,17 +12,26 @@ const DEAD_AFTER_MS = 3 * HEARTBEAT_MS;
 export type Membership = {
   /** `<instanceId>#<nonce>`. */
   readonly member: string;
-  /** Members of the role that were heard of lately; this one among them unless it has left. */
-  alive(): Promise<string[]>;
+  /** Members of the role that were heard of lately, each with its groups; this one among them unless it has left. */
+  alive(): Promise<ReadonlyMap<string, ReadonlySet<string>>>;
+  /** Says at once which groups this one has, where they have changed. */
+  announce(): Promise<void>;
   /** Leaves at once, so that others take over without waiting for the silence. */
   leave(): Promise<void>;
 };
 
+/** Keys of a role's members, in one slot. */
+export function memberKeys(prefix: string, role: string): [members: string, groups: string] {
+  const key = `${prefix}:members:{${role}}`;
+  return [key, `${key}:groups`];
+}
+
 /**
  * Joins the members of a role and goes on saying so every 3 s; after 9 s of silence a member counts as dead.
  * Predecessors of the same instance id are removed. Membership only says who *should* own what: what is owned
- * is said by leases.
+ * is said by leases. Each says which groups its code has: processes of two versions run side by side in a deploy.
  *
+ * @param deps.groups names of the groups that this member can run, or reads, now
  * @param deps.onError a heartbeat failed; the next one is tried all the same
  */
 export async function joinMembers(deps: {
@@ -30,13 +39,16 @@ export async function joinMembers(deps: {
   readonly prefix: string;
   readonly role: string;
   readonly member: string;
-  readonly hints: Hints;
+  readonly hints: Pick<Hints, 'publish'>;
+  readonly groups: () => readonly string[];
   readonly onError: (error: unknown) => void;
 }): Promise<Membership> {
   const { redis, role, member, hints } = deps;
-  const key = `${deps.prefix}:members:${role}`;
-  const run = async (mode: 'join' | 'beat' | 'look' | 'leave') =>
-    asStrings(await runScript(redis, script, [key], [member, DEAD_AFTER_MS, mode]));
+  const keys = memberKeys(deps.prefix, role);
+  const run = async (mode: 'join' | 'beat' | 'look' | 'leave') => {
+    const groups = deps.groups().join(' ');
+    return asMembers(await runScript(redis, script, keys, [member, DEAD_AFTER_MS, mode, groups]));
+  };
 
   await run('join');
   hints.publish('members', role);
@@ -44,6 +56,10 @@ export async function joinMembers(deps: {
   return {
     member,
     alive: () => run('look'),
+    async announce() {
+      await run('beat');
+      hints.publish('members', role);
+    },
     async leave() {
       clearInterval(timer);
       await run('leave');
@@ -52,7 +68,20 @@ export async function joinMembers(deps: {
   };
 }
 
-function asStrings(reply: unknown): string[] {
+/** Who is alive, for who is no member. */
+export async function aliveMembers(
+  redis: Redis,
+  prefix: string,
+  role: string,
+): Promise<ReadonlyMap<string, ReadonlySet<string>>> {
+  return asMembers(await runScript(redis, script, memberKeys(prefix, role), ['', DEAD_AFTER_MS, 'look', '']));
+}
+
+function asMembers(reply: unknown): Map<string, ReadonlySet<string>> {
   if (!Array.isArray(reply)) throw new Error('members.lua answered no list');
-  return reply.map(String);
+  const members = new Map<string, ReadonlySet<string>>();
+  for (let at = 0; at < reply.length; at += 2) {
+    members.set(String(reply[at]), new Set(String(reply[at + 1]).split(' ')));
+  }
+  return members;
 }

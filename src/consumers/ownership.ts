@@ -46,7 +46,8 @@ export type Ownership = {
  * runner has ended; what another holds is waited for. With Redis or Postgres away nothing changes hands.
  */
 export function startOwnership(deps: {
-  readonly groups: readonly Group[];
+  /** Those that this process can run now: one that is not there any more is handed over. */
+  readonly groups: () => readonly Group[];
   readonly partitions: number;
   readonly membership: Membership;
   readonly leases: Leases;
@@ -55,7 +56,7 @@ export function startOwnership(deps: {
   readonly logger: Logger;
   readonly metrics: Pick<Metrics, 'leaseChanges'>;
 }): Ownership {
-  const { groups, membership, leases, yields, hints, logger } = deps;
+  const { membership, leases, yields, hints, logger } = deps;
   const running = new Map<string, { lease: Lease; runner: Running; over: Promise<void> }>();
   const firstLook = Promise.withResolvers<void>();
   let stopping = false;
@@ -94,17 +95,21 @@ export function startOwnership(deps: {
 
   async function look(): Promise<void> {
     const [members, yielded] = await Promise.all([membership.alive(), yields.current()]);
+    const groups = deps.groups();
     const wanted: (Share & { start: Group['start'] })[] = [];
     for (const { name: group, start } of groups) {
+      const able = [...members].flatMap(([member, has]) => (has.has(group) ? member : []));
       for (let partition = 0; partition < deps.partitions; partition++) {
         const share = { group, partition };
-        const willing = members.filter((member) => !yielded.get(shareKey(share))?.has(member));
+        const willing = able.filter((member) => !yielded.get(shareKey(share))?.has(member));
         const mine = ownerOf(partition, willing) === membership.member;
         const holding = running.get(shareKey(share));
         if (holding && !mine && willing.length > 0) holding.runner.handOver();
         if (!holding && mine) wanted.push({ ...share, start });
       }
     }
+    const names = new Set(groups.map(({ name }) => name));
+    for (const { lease, runner } of running.values()) if (!names.has(lease.group)) runner.handOver();
     if (wanted.length === 0 || stopping) return;
     const starts = new Map(wanted.map((share) => [shareKey(share), share.start]));
     for (const lease of await leases.acquire(wanted)) {

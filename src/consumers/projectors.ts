@@ -11,6 +11,10 @@ import { startTrimmer } from './trimmer.ts';
 export type ProjectorDeps = RoleDeps & {
   /** The ledger, every projection, and reactors. */
   readonly groups: readonly OrderedGroup[];
+  /** Those that come and go: of rebuilds. */
+  readonly passing?: () => readonly OrderedGroup[];
+  /** Told every other second how far `groups` are behind, at most, of those that run here. */
+  readonly onLag?: (seconds: number) => void;
   readonly trim: {
     readonly windowEvents: number;
     readonly retentionMs: number;
@@ -34,12 +38,14 @@ export async function startProjectors(deps: ProjectorDeps): Promise<RunningRole>
       readLedger: (_, after, limit) => readLedger(db, { partition, after, limit }, store.archives),
     });
   });
-  const role = await startRole(deps, 'projectors', (hints) =>
-    deps.groups.map((group) =>
-      orderedReader({ logOf, server: store.writer.runId, standings, hints, logger, metrics }, group),
-    ),
-  );
-  const lag = measureLag({ store, standings, metrics, logger });
+  const role = await startRole(deps, 'projectors', (hints) => {
+    const reading = { logOf, server: store.writer.runId, standings, hints, logger, metrics };
+    const lasting = deps.groups.map((group) => orderedReader(reading, group));
+    return () => [...lasting, ...(deps.passing?.() ?? []).map((group) => orderedReader(reading, group))];
+  });
+  const lasting = new Set(deps.groups.map(({ name }) => name));
+  const onLag = deps.onLag && { groups: lasting, tell: deps.onLag };
+  const lag = measureLag({ store, standings, metrics, logger, onLag });
   const trimmer = startTrimmer({
     ...deps.trim,
     db,

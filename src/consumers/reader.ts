@@ -76,6 +76,8 @@ async function read(
           if (shown) deps.standings.delete(shown);
           standing = shown = { group: group.name, partition, checkpoint };
           deps.standings.add(shown);
+          if (group.fill) standing.checkpoint = await group.fill(partition, checkpoint, token, signal);
+          if (signal.aborted) continue;
         }
         // After a failure less at once: a batch that is too large for Postgres' time limits would fail for ever.
         const limit = Math.max(1, Math.floor(BATCH_EVENTS / 2 ** failures));

@@ -40,6 +40,8 @@ export type RunningRole = {
   readonly member: string;
   /** Resolves once it has taken all that it could of what it should own. */
   ready(): Promise<void>;
+  /** Says that its groups are others now, and looks what it should own. */
+  announce(): Promise<void>;
   /** What it owns now. */
   held(): readonly Share[];
   /** Ends what runs, and hands over at once. */
@@ -51,11 +53,12 @@ export type RunningRole = {
  * the leases of its own dead predecessors first.
  *
  * @param role `projectors`, `workers`: stored, a name for life. Its groups are its own: no other role has them.
+ * @param groupsOf its groups, or a function that gives those of the moment
  */
 export async function startRole(
   deps: RoleDeps,
   role: string,
-  groupsOf: (hints: Hints, member: string) => readonly Group[],
+  groupsOf: (hints: Hints, member: string) => readonly Group[] | (() => readonly Group[]),
 ): Promise<RunningRole> {
   const { store, prefix, logger } = deps;
   const { redis } = store.writer;
@@ -73,8 +76,9 @@ export async function startRole(
     keys: store.keys,
     mintTokens: (count, runId) => mintTokens(deps.db, count, runId),
   });
-  const groups = groupsOf(hints, member);
-  const shares = groups.flatMap(({ name }) =>
+  const given = groupsOf(hints, member);
+  const groups = typeof given === 'function' ? given : () => given;
+  const shares = groups().flatMap(({ name }) =>
     store.keys.map(({ partition }) => ({ group: name, partition })),
   );
   const ended = await leases.endPredecessors(shares);
@@ -85,6 +89,7 @@ export async function startRole(
     role,
     member,
     hints,
+    groups: () => groups().map(({ name }) => name),
     onError: (err) => logger.debug({ err }, 'a heartbeat failed'),
   });
   await keeper.ready();
@@ -101,6 +106,7 @@ export async function startRole(
   return {
     member,
     ready: ownership.ready,
+    announce: membership.announce,
     held: ownership.held,
     async stop() {
       await ownership.stop();

@@ -189,6 +189,11 @@ export type OrderedGroup = {
   /** Takes a partition over: raises the token in its checkpoint row, so that older owners write nothing more. */
   open(partition: number, token: number): Promise<Checkpoint>;
   /**
+   * Comes as far as it can by itself, from the ledger, before it is given anything to apply: faster than batch by batch.
+   * Where the signal ends it early, nothing is lost: it goes on from its checkpoint.
+   */
+  fill?(partition: number, from: Checkpoint, token: number, signal: AbortSignal): Promise<Checkpoint>;
+  /**
    * Applies a contiguous batch that begins right after `from`, and moves the checkpoint, in one transaction.
    * Throws `FencedError` when the token is stale or the checkpoint is not `from`; any other error: not applied.
    */

@@ -8,7 +8,7 @@ import type { Database } from './database.ts';
 import { type Concern, foldBatch, messageOf, readBatch } from './fold.ts';
 import { liveReadModel, type ReadModel } from './generations.ts';
 import type { Observe } from './observe.ts';
-import { parkEvents } from './parked.ts';
+import { type ParkedEvent, parkEvents } from './parked.ts';
 import { type AnyProjection, type AnyRow, groupOf } from './projection.ts';
 
 export type ProjectionGroupOptions<R extends AnyRow> = {
@@ -45,19 +45,55 @@ export function createProjectionGroup<R extends AnyRow>(options: ProjectionGroup
     },
     async apply(partition, from, events, token) {
       const startTime = Date.now();
-      const move = { group, partition, from, to: endOf(partition, from, events), token };
       const model = models.get(partition) ?? (await liveReadModel(db, projection));
-      const batch = readBatch(projection, codec, events);
-      const loaded = await loadRows(db, model, [...new Set(batch.map((concern) => concern.key))]);
-      const applied = await writeTogether(db, model, move, batch, loaded).catch((error: unknown) => {
-        if (!isUnwritable(error)) throw error;
-        return writeSingly(db, model, move, batch, loaded);
-      });
+      const { applied, to } = await applyBatch(db, model, codec, { partition, from, events, token });
       options.observe?.(applied, startTime);
-      options.onApplied?.(partition, move.to);
-      return move.to;
+      options.onApplied?.(partition, to);
+      return to;
     },
   };
+}
+
+/** An event that can't be applied, where nothing is to be parked. Nothing of its batch was applied. */
+export class PoisonedEventError extends Error {
+  override readonly name = 'PoisonedEventError';
+  constructor({ event, rowKey, error }: ParkedEvent) {
+    super(
+      `${event.type} ${event.id} (partition ${event.partition}, seq ${event.seq}, row ${rowKey}): ${error}`,
+    );
+  }
+}
+
+/**
+ * Applies a batch to a generation: its rows, what is parked, and the checkpoint, all or nothing.
+ * @param options.parks default true; else what can't be applied is a `PoisonedEventError`
+ * @returns the events that were applied, and where the checkpoint is now
+ */
+export async function applyBatch<R extends AnyRow>(
+  db: Kysely<Database>,
+  model: ReadModel<R>,
+  codec: EventCodec,
+  given: {
+    readonly partition: number;
+    readonly from: Checkpoint;
+    readonly events: readonly RawEvent[];
+    readonly token: number;
+  },
+  { parks = true }: { readonly parks?: boolean } = {},
+): Promise<{ readonly applied: readonly RecordedEvent[]; readonly to: Checkpoint }> {
+  const { partition, from, events, token } = given;
+  const move = { group: model.group, partition, from, to: endOf(partition, from, events), token };
+  const batch = readBatch(model.projection, codec, events);
+  const loaded = await loadRows(db, model, [...new Set(batch.map((concern) => concern.key))]);
+  const refuse = (parked: readonly ParkedEvent[]) => {
+    const [first] = parked;
+    if (first && !parks) throw new PoisonedEventError(first);
+  };
+  const applied = await writeTogether(db, model, move, batch, loaded, refuse).catch((error: unknown) => {
+    if (!isUnwritable(error)) throw error;
+    return writeSingly(db, model, move, batch, loaded, refuse);
+  });
+  return { applied, to: move.to };
 }
 
 /** Where a batch ends. Throws where it is not what follows `from`: a gap would be lost without a trace. */
@@ -80,8 +116,10 @@ async function writeTogether<R extends AnyRow>(
   move: CheckpointMove,
   batch: readonly Concern[],
   loaded: Loaded<R>,
+  refuse: (parked: readonly ParkedEvent[]) => void,
 ): Promise<readonly RecordedEvent[]> {
   const { rows, parked, applied } = foldBatch(model.projection, batch, loaded);
+  refuse(parked);
   if (parked.length === 0) {
     await moveAndUpsert(db, model, move, rows);
   } else {
@@ -103,6 +141,7 @@ async function writeSingly<R extends AnyRow>(
   move: CheckpointMove,
   batch: readonly Concern[],
   loaded: Loaded<R>,
+  refuse: (parked: readonly ParkedEvent[]) => void,
 ): Promise<readonly RecordedEvent[]> {
   const rows = new Map(loaded.rows);
   const blocked = new Set(loaded.blocked);
@@ -114,6 +153,7 @@ async function writeSingly<R extends AnyRow>(
       const error = await written(trx, () => upsertRows(trx, model, folded.rows));
       const parked =
         error === undefined ? folded.parked : [{ event: concern.raw, rowKey: concern.key, error }];
+      refuse(parked);
       await parkEvents(trx, move.group, parked);
       for (const { rowKey } of parked) blocked.add(rowKey);
       if (error !== undefined) continue;

@@ -1,0 +1,150 @@
+import { type Kysely, sql } from 'kysely';
+import type { Database } from '../database.ts';
+import { type AnyProjection, groupOf } from '../projection.ts';
+import { activeRebuilds, type Rebuild } from './rebuilds.ts';
+import { dropPrevious, swap } from './swap.ts';
+import { indexLike } from './tables.ts';
+
+type Named = Pick<AnyProjection, 'name' | 'version' | 'table'>;
+
+export type DriveDeps = {
+  readonly db: Kysely<Database>;
+  /** Those of this code: others' rebuilds are left to others. */
+  readonly projections: readonly Named[];
+  /** Highest seq of the log, by partition. */
+  readonly heads: () => Promise<readonly number[]>;
+  /** One connection without time limits, as indexes take theirs. */
+  readonly slow: Kysely<Database>;
+  readonly onSwapped: (projection: Named, rebuild: Rebuild) => void;
+};
+
+/** A generation so near the log's end is level with the live one in a moment. */
+const NEAR_EVENTS = 500;
+/** Any number that nothing else in the database locks; the second key is the rebuild's. */
+const DRIVER_LOCK = 1_913_207_540;
+/** The rate is that of about so many looks. */
+const SMOOTHING = 0.2;
+
+/**
+ * Looks where each rebuild is, and does what is next: indexes once it is filled, the swap once it has caught up. Any
+ * process may call it about once a second; one of them does it.
+ */
+export async function driveRebuilds(deps: DriveDeps): Promise<readonly Rebuild[]> {
+  const active = await activeRebuilds(deps.db);
+  for (const rebuild of active) {
+    const projection = deps.projections.find(
+      ({ name, version }) => name === rebuild.projection && version === rebuild.version,
+    );
+    if (projection) await alone(deps.slow, rebuild.id, () => drive(deps, projection, rebuild));
+  }
+  return active;
+}
+
+async function drive(deps: DriveDeps, projection: Named, rebuild: Rebuild): Promise<void> {
+  const { db } = deps;
+  const [at, heads] = [await checkpointsOf(db, rebuild.group_name), await deps.heads()];
+  await sample(db, rebuild, at, heads);
+  if (rebuild.phase === 'filling') {
+    if (rebuild.targets.every((target, partition) => (at.get(partition) ?? 0) >= target))
+      await enter(db, rebuild, 'indexing');
+  } else if (rebuild.phase === 'indexing') {
+    await indexLike(deps.slow, rebuild.table_name, await liveTable(db, projection));
+    await enter(db, rebuild, 'catching up');
+  } else if (heads.every((head, partition) => head - (at.get(partition) ?? 0) <= NEAR_EVENTS)) {
+    if ((await swap(db, projection, rebuild)) !== 'swapped') return;
+    deps.onSwapped(projection, rebuild);
+    if (rebuild.drops_previous) await dropPrevious(db, projection);
+  }
+}
+
+/** Marks read models that have caught up with the log for the first time: from now on they may be queried. */
+export async function markCaughtUp({ db, projections, heads }: DriveDeps): Promise<void> {
+  const behind = await db
+    .selectFrom('read_models')
+    .select(['projection', 'version'])
+    .where('caught_up_at', 'is', null)
+    .execute();
+  for (const model of behind) {
+    if (!projections.some(({ name, version }) => name === model.projection && version === model.version))
+      continue;
+    const at = await checkpointsOf(db, groupOf({ name: model.projection, version: model.version }));
+    const all = await heads();
+    if (!all.every((head, partition) => head - (at.get(partition) ?? 0) <= NEAR_EVENTS)) continue;
+    await db
+      .updateTable('read_models')
+      .set({ caught_up_at: sql<Date>`now()` })
+      .where('projection', '=', model.projection)
+      .where('version', '=', model.version)
+      .execute();
+  }
+}
+
+async function enter(db: Kysely<Database>, { id }: Rebuild, phase: Rebuild['phase']): Promise<void> {
+  await db
+    .updateTable('rebuilds')
+    .set({ phase })
+    .where('id', '=', id)
+    .where('ended_at', 'is', null)
+    .execute();
+}
+
+/** Where it is, for those who watch: how fast it goes, and how fast it comes nearer, which is less while more arrives. */
+async function sample(
+  db: Kysely<Database>,
+  rebuild: Rebuild,
+  at: ReadonlyMap<number, number>,
+  heads: readonly number[],
+): Promise<void> {
+  const position = [...at.values()].reduce((sum, seq) => sum + seq, 0);
+  const target = heads.reduce((sum, seq) => sum + seq, 0);
+  const seconds = (Date.now() - rebuild.sampled_at.getTime()) / 1_000;
+  if (seconds < 0.5) return;
+  const smooth = (before: number | null, now: number) =>
+    before === null ? now : before + (now - before) * SMOOTHING;
+  const progress = position - rebuild.position;
+  const first = rebuild.target === 0;
+  await db
+    .updateTable('rebuilds')
+    .set({
+      ...{ position, target, sampled_at: new Date() },
+      rate: smooth(rebuild.rate, progress / seconds),
+      closing: smooth(rebuild.closing, (progress - (first ? 0 : target - rebuild.target)) / seconds),
+    })
+    .where('id', '=', rebuild.id)
+    .execute();
+}
+
+async function checkpointsOf(db: Kysely<Database>, group: string): Promise<ReadonlyMap<number, number>> {
+  const rows = await db
+    .selectFrom('checkpoints')
+    .select(['partition', 'seq'])
+    .where('group_name', '=', group)
+    .execute();
+  return new Map(rows.map(({ partition, seq }) => [partition, seq]));
+}
+
+async function liveTable(db: Kysely<Database>, { name, version }: Named): Promise<string> {
+  const row = await db
+    .selectFrom('read_models')
+    .select('table_name')
+    .where('projection', '=', name)
+    .where('version', '=', version)
+    .executeTakeFirstOrThrow();
+  return row.table_name;
+}
+
+/** Runs while no other process does the same for this rebuild; else not at all. */
+async function alone(slow: Kysely<Database>, id: number, run: () => Promise<void>): Promise<void> {
+  const key = sql`${DRIVER_LOCK}::int, ${id}::int`;
+  await slow.connection().execute(async (connection) => {
+    const { rows } = await sql<{ got: boolean }>`SELECT pg_try_advisory_lock(${key}) AS got`.execute(
+      connection,
+    );
+    if (!rows[0]?.got) return;
+    try {
+      await run();
+    } finally {
+      await sql`SELECT pg_advisory_unlock(${key})`.execute(connection);
+    }
+  });
+}

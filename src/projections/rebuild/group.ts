@@ -1,0 +1,85 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Kysely } from 'kysely';
+import type { EventCodec } from '../../domain/events.ts';
+import type { Archives } from '../../eventstore/archive/archives.ts';
+import { type Checkpoint, FencedError, type OrderedGroup } from '../../eventstore/types.ts';
+import type { Database } from '../database.ts';
+import type { ReadModel, RebuildPhase } from '../generations.ts';
+import type { AnyProjection, AnyRow } from '../projection.ts';
+import { applyBatch, PoisonedEventError } from '../runner.ts';
+import { fillPartition } from './fill.ts';
+import { giveUpRebuild, type Rebuild } from './rebuilds.ts';
+
+const LOOK_MS = 100;
+
+/**
+ * The group of a rebuild: fills its partitions from the ledger, as far as that goes, waits for the indexes, then reads on
+ * as any ordered reader, until it is live. What it can't apply ends the rebuild, unless that parks.
+ *
+ * @param deps.phase what the rebuild does now; undefined: it is over
+ * @param deps.turn runs a few at a time: rows at hand take memory
+ */
+export function createRebuildGroup<R extends AnyRow>(deps: {
+  readonly db: Kysely<Database>;
+  readonly projection: AnyProjection<R>;
+  readonly codec: EventCodec;
+  readonly rebuild: Rebuild;
+  readonly archives?: Archives | undefined;
+  readonly phase: () => RebuildPhase | undefined;
+  readonly turn: <T>(run: () => Promise<T>) => Promise<T>;
+  readonly pace: (ms: number) => Promise<void>;
+}): OrderedGroup {
+  const { db, projection, codec, rebuild, archives, phase, turn, pace } = deps;
+  const { group_name: group, table_name: table, parks } = rebuild;
+  const model: ReadModel<R> = { projection, group, table };
+
+  async function orGiveUp<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof PoisonedEventError)) throw error;
+      await giveUpRebuild(db, rebuild.id, 'failed', error.message);
+      throw new FencedError(`the rebuild is over: ${error.message}`);
+    }
+  }
+
+  return {
+    name: group,
+    open: (partition, token) => openExisting(db, group, partition, token),
+    async fill(partition, from, token, signal) {
+      let at = from;
+      await turn(async () => {
+        if (phase() !== 'filling') return;
+        const options = { archives, parks, pace, signal };
+        at = await orGiveUp(() => fillPartition(db, model, codec, { partition, from, token }, options));
+      });
+      while (!signal.aborted && (phase() === 'filling' || phase() === 'indexing')) await sleep(LOOK_MS);
+      return at;
+    },
+    async apply(partition, from, events, token) {
+      const done = await orGiveUp(() =>
+        applyBatch(db, model, codec, { partition, from, events, token }, { parks }),
+      );
+      return done.to;
+    },
+  };
+}
+
+/** Never makes a checkpoint: without one the rebuild is over, and its table live or gone. */
+async function openExisting(
+  db: Kysely<Database>,
+  group: string,
+  partition: number,
+  token: number,
+): Promise<Checkpoint> {
+  const row = await db
+    .updateTable('checkpoints')
+    .set({ token })
+    .where('group_name', '=', group)
+    .where('partition', '=', partition)
+    .where('token', '<=', token)
+    .returning(['epoch', 'seq', 'event_id as eventId'])
+    .executeTakeFirst();
+  if (!row) throw new FencedError(`${group} of partition ${partition} is over, or has a newer owner`);
+  return row as Checkpoint;
+}
