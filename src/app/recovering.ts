@@ -5,6 +5,7 @@ import { connectWriter } from '../eventstore/connections.ts';
 import { createKeys } from '../eventstore/partitions.ts';
 import { openDatabase, openPool } from '../eventstore/postgres.ts';
 import { groupOf } from '../projections/projection.ts';
+import { giveUpRebuildOf } from '../projections/rebuild/rebuilds.ts';
 import { rewind } from '../projections/rewind.ts';
 import { openArchives } from './archives.ts';
 import type { Db } from './base.ts';
@@ -44,6 +45,7 @@ export async function openRecovery(config: Config): Promise<RecoverDeps & { clos
     retentionMs: config.IDEMPOTENCY_RETENTION * 1_000,
     reactors: [NOTIFIER],
     async rewind(group, partition) {
+      if (await giveUpRebuildOf(db, group, 'Redis was made anew from less than it had read')) return;
       const known = rewinds.get(group);
       if (!known)
         throw new Error(

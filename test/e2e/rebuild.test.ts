@@ -3,6 +3,7 @@ import { sql } from 'kysely';
 import { expect, it, onTestFinished } from 'vitest';
 import type { Client } from '../support/client.ts';
 import { type Installation, waitUntil } from '../support/installation.ts';
+import { commandsOf } from '../support/runbook.ts';
 import { sharedSetting } from '../support/setting.ts';
 import type { World } from '../support/world.ts';
 
@@ -118,3 +119,65 @@ it('a rebuild goes live under load: no query fails, and no value goes back', asy
     ['lanes', 'newest', 'owner', 'pkey', 'timers'].map((name) => `jobs_v2_g3_${name}`),
   );
 }, 90_000);
+
+it('a rebuild whose projectors are killed goes on where it was, and a cancelled one leaves nothing', async () => {
+  const { world, installation } = await sharedSetting();
+  const { projectors } = await installation.startAll();
+  const client = installation.client();
+  const { token } = await client.register();
+  const jobs = Array.from({ length: 1_000 }, (_, n) => ({ type: 'echo', payload: { n } }));
+  for (let batch = 0; batch < 8; batch++)
+    await client.send('POST', '/v1/jobs/batch', { token, body: { jobs } });
+  const events = async () =>
+    (
+      await sql<{
+        events: number;
+      }>`SELECT sum(seq)::int AS events FROM checkpoints WHERE group_name = 'ledger'`.execute(world.db)
+    ).rows[0]?.events ?? 0;
+  await waitUntil(async () => (await events()) >= 24_000, 'the ledger to have all events', 60_000);
+  // By the page that operators follow.
+  const [confirm = [], plan = [], mend = [], stop = [], after = [], ...rest] =
+    await commandsOf('rebuild-and-swap.md');
+  expect(rest).toEqual([]);
+  expect((await installation.cli(confirm)).code).toBe(0);
+  expect(await installation.cli(plan)).toMatchObject({
+    code: 0,
+    stdout: expect.stringMatching(/^\d{5} events/),
+  });
+  const mended = installation.cli(mend);
+  const rebuild = async () =>
+    (
+      await sql<{ phase: string; seq: number; group_name: string }>`
+      SELECT r.phase, r.group_name, (SELECT max(token) FROM checkpoints c WHERE c.group_name = r.group_name) AS seq
+      FROM rebuilds r ORDER BY id DESC LIMIT 1`.execute(world.db)
+    ).rows[0];
+  // Taken over, and so at work: what it has not written yet is lost with it.
+  await waitUntil(async () => ((await rebuild())?.seq ?? 0) > 0, 'the rebuild to be under way', 20_000);
+  await projectors.kill();
+  expect((await rebuild())?.phase).toBe('filling');
+  await installation.start('projectors');
+  await waitUntil(
+    async () => (await rebuild())?.phase === 'swapped',
+    'the new generation to be live',
+    60_000,
+  );
+  expect(await mended).toMatchObject({ code: 0, stdout: expect.stringMatching(/^jobs: swapped/) });
+  await verified(installation, world);
+
+  const again = await installation.cli(['projections', 'rebuild', 'jobs', ...BY]);
+  expect(JSON.parse(again.stdout)).toMatchObject({ generation: 3, phase: 'filling' });
+  const refused = await installation.cli(['projections', 'rebuild', 'jobs', ...BY]);
+  expect(refused).toMatchObject({
+    code: 1,
+    stderr: expect.stringContaining('millrace projections cancel jobs'),
+  });
+  expect(await installation.cli(stop)).toMatchObject({
+    code: 0,
+    stdout: expect.stringMatching(/^jobs: cancelled/),
+  });
+  expect(await tablesLike(world, 'jobs_v2%')).toEqual(['jobs_v2_g2']);
+  const left = await sql`SELECT FROM checkpoints WHERE group_name LIKE 'rebuild:%'`.execute(world.db);
+  expect(left.rows).toEqual([]);
+  expect((await installation.cli(stop)).code).toBe(1);
+  expect((await installation.cli(after)).code).toBe(0);
+}, 120_000);

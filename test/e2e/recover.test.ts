@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { cp, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,6 +7,7 @@ import { describe, expect, it, onTestFinished } from 'vitest';
 import { startRedis } from '../../deploy/local/servers.mjs';
 import type { Answer } from '../support/client.ts';
 import { waitUntil } from '../support/installation.ts';
+import { commandsOf } from '../support/runbook.ts';
 import { ownRedisSetting } from '../support/setting.ts';
 import { openProxy } from '../support/tcp-proxy.ts';
 
@@ -44,13 +45,6 @@ async function setting(redisUrl?: string) {
       30_000,
     );
   return { redis, dir, world, installation, client, ada, post, job, cli, fenced, goesOn };
-}
-
-/** What a runbook says to type, after `npx millrace`. */
-async function commandsOf(page: string): Promise<string[][]> {
-  const text = await readFile(join(import.meta.dirname, '../../docs/runbooks', page), 'utf8');
-  const blocks = [...text.matchAll(/```sh\nnpx millrace (.*)\n```/g)].map(([, command = '']) => command);
-  return blocks.map((line) => (line.match(/"[^"]*"|\S+/g) ?? []).map((part) => part.replaceAll('"', '')));
 }
 
 describe('a recovery', { timeout: 120_000 }, () => {

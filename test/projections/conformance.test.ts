@@ -5,7 +5,7 @@ import { sql } from 'kysely';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { FencedError } from '../../src/eventstore/types.ts';
 import { createWorld, type World } from '../support/world.ts';
-import { applyAll, emptyReadModels, start, subjects } from './support/harness.ts';
+import { applyAll, emptyReadModels, start, subjects, writeLedger } from './support/harness.ts';
 import { history } from './support/histories.ts';
 
 let world: World;
@@ -80,4 +80,53 @@ describe.each(subjects)('the read model $name', (subject) => {
     });
     await fc.assert(example, runs);
   });
+
+  it('is the same once it was rebuilt, however often that was cut off, while events went on arriving', async () => {
+    const cuts = fc.array(fc.integer({ min: 1, max: 4 }), { maxLength: 3 });
+    const example = fc.asyncProperty(
+      ...[history(0), history(1), cuts, fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 6 })],
+      async (one, other, cuts, page, rowsAtHand) => {
+        await emptyReadModels(world);
+        const logs = [one, other];
+        const group = subject.group(world);
+        for (const log of logs) await applyAll(group, log, 1, [7]);
+        // The ledger has the first half when the rebuild begins.
+        const half = (log: typeof one) => Math.ceil(log.length / 2);
+        for (const log of logs) await writeLedger(world, log.slice(0, half(log)));
+        const rebuild = await subject.begin(world, 2);
+        const writeEveryMs = rowsAtHand % 2 === 0 ? 0 : 1_000;
+        const options = { parks: false, page, rowsAtHand, writeEveryMs };
+        const never = new AbortController().signal;
+        for (const [partition] of logs.entries()) {
+          for (const pages of cuts) {
+            const cut = new AbortController();
+            let left = pages;
+            const pace = async () => void (--left === 0 && cut.abort());
+            await subject.fill(world, rebuild, partition, 1, { ...options, pace, signal: cut.signal });
+          }
+          await subject.fill(world, rebuild, partition, 1, {
+            ...options,
+            pace: async () => {},
+            signal: never,
+          });
+        }
+        expect(await subject.swap(world, rebuild)).toBe(
+          logs.some((log) => log.length > 1) ? 'behind' : 'swapped',
+        );
+        for (const log of logs) await writeLedger(world, log.slice(half(log)));
+        for (const [partition] of logs.entries())
+          await subject.fill(world, rebuild, partition, 1, {
+            ...options,
+            pace: async () => {},
+            signal: never,
+          });
+        await subject.swap(world, rebuild);
+        const is = await subject.stored(world);
+        expect(is).toEqual(subject.expected([...one, ...other]));
+        const { rows } = await sql`SELECT FROM rebuilds WHERE ended_at IS NULL`.execute(world.db);
+        expect(rows).toEqual([]);
+      },
+    );
+    await fc.assert(example, { numRuns: 8 });
+  }, 30_000);
 });

@@ -834,4 +834,79 @@ export const RULES: readonly Rule[] = [
       name: 'a replica that is gone, hangs or was promoted is left out within a second, and comes back by itself',
     },
   },
+  {
+    rule: 'Going over to a rebuilt table fences who is at work on the old one',
+    without: [
+      {
+        file: 'src/projections/rebuild/swap.ts',
+        from: "SELECT ${live}, partition, epoch, seq, event_id, nextval('fencing_tokens')",
+        to: 'SELECT ${live}, partition, epoch, seq, event_id, 0',
+      },
+    ],
+    test: {
+      file: 'test/projections/rebuild.test.ts',
+      name: 'fences who was at work on the old table when it goes live',
+    },
+  },
+  {
+    rule: 'A checkpoint of a rebuild is made where it begins only: who comes late can’t write into what is live by then',
+    without: [
+      {
+        file: 'src/projections/rebuild/group.ts',
+        from: 'open: (partition, token) => openExisting(db, group, partition, token),',
+        to: 'open: (partition, token) => openCheckpoint(db, group, partition, token),',
+      },
+      {
+        file: 'src/projections/rebuild/group.ts',
+        from: "import type { Archives } from '../../eventstore/archive/archives.ts';",
+        to: "import type { Archives } from '../../eventstore/archive/archives.ts';\nimport { openCheckpoint } from '../../eventstore/checkpoints.ts';",
+      },
+    ],
+    test: {
+      file: 'test/projections/rebuild.test.ts',
+      name: 'that is over can’t be written to by who comes late',
+    },
+  },
+  {
+    rule: 'A rebuilt table goes live only where it holds no less than the one before',
+    without: [
+      {
+        file: 'src/projections/rebuild/swap.ts',
+        from: 'if (performance.now() > deadline) return false;',
+        to: 'if (performance.now() > deadline) break;',
+      },
+    ],
+    test: {
+      file: 'test/projections/conformance.test.ts',
+      name: 'is the same once it was rebuilt, however often that was cut off, while events went on arriving',
+    },
+  },
+  {
+    rule: 'A rebuild stops at what it can’t apply, unless it was told to park that',
+    without: [
+      {
+        file: 'src/projections/rebuild/fill.ts',
+        from: 'if (poisoned && !options.parks)',
+        to: 'if (poisoned && options.page === 0)',
+      },
+    ],
+    test: {
+      file: 'test/projections/rebuild.test.ts',
+      name: 'ends at an event that can’t be applied, names it, and leaves the live read model as it is',
+    },
+  },
+  {
+    rule: 'Going over to a rebuilt table waits for who reads the old one for long, and holds nobody else up meanwhile',
+    without: [
+      {
+        file: 'src/projections/rebuild/swap.ts',
+        from: 'const VIEW_LOCK_MS = 40;',
+        to: 'const VIEW_LOCK_MS = 20_000;',
+      },
+    ],
+    test: {
+      file: 'test/projections/rebuild.test.ts',
+      name: 'waits for who reads the old table for long, without holding up the others',
+    },
+  },
 ];

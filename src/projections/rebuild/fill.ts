@@ -13,7 +13,6 @@ import { type ParkedEvent, parkEvents } from '../parked.ts';
 import type { AnyRow } from '../projection.ts';
 import { PoisonedEventError } from '../runner.ts';
 
-const PAGE = 1_000;
 /** Rows of one statement. */
 const SLICE = 2_000;
 
@@ -24,6 +23,8 @@ export type FillOptions = {
   /** Waits where others need the machine. Given the ms that the page took. */
   readonly pace: (ms: number) => Promise<void>;
   readonly signal: AbortSignal;
+  /** Events that are read at once. Default 1,000. */
+  readonly page?: number;
   /** Most rows that are kept at hand. Default 40,000. */
   readonly rowsAtHand?: number;
   /** Most ms between two writes, and so what a crash costs. Default 3,000. */
@@ -44,7 +45,7 @@ export async function fillPartition<R extends AnyRow>(
   options: FillOptions,
 ): Promise<Checkpoint> {
   const { partition, token } = at;
-  const { signal, rowsAtHand = 40_000, writeEveryMs = 3_000 } = options;
+  const { signal, page = 1_000, rowsAtHand = 40_000, writeEveryMs = 3_000 } = options;
   const rows = new Map<string, R>();
   const blocked = new Set<string>();
   /** Nothing is in the table but what is at hand. */
@@ -54,7 +55,7 @@ export async function fillPartition<R extends AnyRow>(
   let [written, read] = [at.from, at.from];
   let writtenAt = performance.now();
 
-  const pageAfter = (seq: number) => readLedger(db, { partition, after: seq, limit: PAGE }, options.archives);
+  const pageAfter = (seq: number) => readLedger(db, { partition, after: seq, limit: page }, options.archives);
   const write = async () => {
     if (read.seq === written.seq) return;
     const move = { group: model.group, partition, from: written, to: read, token };
@@ -105,7 +106,7 @@ export async function fillPartition<R extends AnyRow>(
     const due = performance.now() - writtenAt > writeEveryMs;
     if (due || unwritten.size >= rowsAtHand / 2 || rows.size > rowsAtHand) await write();
     await options.pace(performance.now() - begun);
-    if (events.length < PAGE) break;
+    if (events.length < page) break;
   }
   await next.catch(() => {});
   await write();

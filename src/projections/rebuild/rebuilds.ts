@@ -125,6 +125,16 @@ export async function giveUpRebuild(
   });
 }
 
+/** Ends the rebuild that has this group. @returns false: the group is none of a rebuild that is under way */
+export async function giveUpRebuildOf(
+  db: Kysely<Database>,
+  group: string,
+  problem: string,
+): Promise<boolean> {
+  const rebuild = (await activeRebuilds(db)).find(({ group_name }) => group_name === group);
+  return rebuild !== undefined && giveUpRebuild(db, rebuild.id, 'failed', problem);
+}
+
 /** Whoever writes for the group is fenced from then on. */
 async function forgetGroup(trx: Transaction<Database>, group: string): Promise<void> {
   await trx.deleteFrom('checkpoints').where('group_name', '=', group).execute();

@@ -5,6 +5,8 @@ import { type AnyProjection, groupOf } from '../projection.ts';
 import { type Rebuild, setPrevious } from './rebuilds.ts';
 import { dropTable } from './tables.ts';
 
+type Named = Pick<AnyProjection, 'name' | 'version'>;
+
 /** How long the live group may be held up for the new generation to come as far. */
 const LEVEL_WITHIN_MS = 1_000;
 /** How long queries may be held up behind one that reads the view for long: they queue behind the swap. */
@@ -17,7 +19,7 @@ const VIEW_LOCK_MS = 40;
  */
 export async function swap(
   db: Kysely<Database>,
-  projection: Pick<AnyProjection, 'name' | 'version' | 'table'>,
+  projection: Named & { readonly table: string },
   rebuild: Rebuild,
 ): Promise<'swapped' | 'behind' | 'busy'> {
   try {
@@ -64,7 +66,7 @@ async function level(trx: Transaction<Database>, live: string, next: string): Pr
 
 async function passOn(
   trx: Transaction<Database>,
-  { name, version }: Pick<AnyProjection, 'name' | 'version'>,
+  { name, version }: Named,
   { id, generation, group_name: next, table_name: table }: Rebuild,
   previous: string,
 ): Promise<void> {
@@ -90,10 +92,7 @@ async function passOn(
 }
 
 /** Drops what is not read any more. @returns false: somebody still reads it; it stays named, for the next time */
-export async function dropPrevious(
-  db: Kysely<Database>,
-  projection: Pick<AnyProjection, 'name' | 'version'>,
-): Promise<boolean> {
+export async function dropPrevious(db: Kysely<Database>, projection: Named): Promise<boolean> {
   try {
     return await db.transaction().execute(async (trx) => {
       const row = await trx

@@ -1,6 +1,7 @@
 import { sql } from 'kysely';
 import type { RawEvent } from '../../../src/domain/event.ts';
 import { codec } from '../../../src/domain/events.ts';
+import { readCheckpoint } from '../../../src/eventstore/checkpoints.ts';
 import type { Checkpoint, OrderedGroup } from '../../../src/eventstore/types.ts';
 import * as accounts from '../../../src/projections/accounts.ts';
 import * as deadLetters from '../../../src/projections/dead-letters/table.ts';
@@ -8,6 +9,9 @@ import * as exports from '../../../src/projections/exports.ts';
 import * as jobs from '../../../src/projections/jobs/table.ts';
 import * as operations from '../../../src/projections/operations/table.ts';
 import type { AnyProjection, AnyRow } from '../../../src/projections/projection.ts';
+import { type FillOptions, fillPartition } from '../../../src/projections/rebuild/fill.ts';
+import { beginRebuild, type Rebuild } from '../../../src/projections/rebuild/rebuilds.ts';
+import { swap } from '../../../src/projections/rebuild/swap.ts';
 import { createProjectionGroup } from '../../../src/projections/runner.ts';
 import * as schedules from '../../../src/projections/schedules.ts';
 import type { World } from '../../support/world.ts';
@@ -21,6 +25,10 @@ export type Subject = {
   group(world: World): OrderedGroup;
   stored(world: World): Promise<AnyRow[]>;
   expected(events: readonly RawEvent[]): AnyRow[];
+  begin(world: World, partitions: number): Promise<Rebuild>;
+  /** Fills as far as the ledger goes, or the signal lets it. */
+  fill(world: World, rebuild: Rebuild, partition: number, token: number, options: FillOptions): Promise<void>;
+  swap(world: World, rebuild: Rebuild): ReturnType<typeof swap>;
 };
 
 function subject<R extends AnyRow>(projection: AnyProjection<R>): Subject {
@@ -43,6 +51,14 @@ function subject<R extends AnyRow>(projection: AnyProjection<R>): Subject {
       }
       return [...rows.values()].sort((one, other) => (one.id < other.id ? -1 : 1));
     },
+    begin: (world, partitions) =>
+      beginRebuild(world.db, projection, { partitions, by: 'a test', reason: 'it is one' }),
+    async fill(world, rebuild, partition, token, options) {
+      const { group_name: group, table_name: table } = rebuild;
+      const from = (await readCheckpoint(world.db, group, partition)) ?? start;
+      await fillPartition(world.db, { projection, group, table }, codec, { partition, from, token }, options);
+    },
+    swap: (world, rebuild) => swap(world.db, projection, rebuild),
   };
 }
 
@@ -74,16 +90,17 @@ export async function applyAll(
   return at;
 }
 
+/** As the ledger's group writes them, without the hash chain. */
+export async function writeLedger(world: World, events: readonly RawEvent[]): Promise<void> {
+  const rows = events.map(({ id, streamId, ...event }) => ({
+    ...{ ...event, event_id: id, stream_id: streamId },
+    ...{ owner: null, correlation: null, recorded_at: new Date() },
+  }));
+  if (rows.length > 0) await world.db.insertInto('ledger').values(rows).execute();
+}
+
 export async function emptyReadModels(world: World): Promise<void> {
-  const tables = [
-    'accounts_v1_g1',
-    'jobs_v2_g1',
-    'exports_v1_g1',
-    'schedules_v1_g1',
-    'dead_letters_v1_g1',
-    'operations_v1_g1',
-    'parked_events',
-    'checkpoints',
-  ];
+  const models = await world.db.selectFrom('read_models').select('table_name').execute();
+  const tables = ['parked_events', 'checkpoints', 'ledger', ...models.map((model) => model.table_name)];
   await sql`TRUNCATE ${sql.join(tables.map((table) => sql.table(table)))}`.execute(world.db);
 }

@@ -1,0 +1,197 @@
+import { sql } from 'kysely';
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from 'vitest';
+import type { RawEvent } from '../../src/domain/event.ts';
+import { codec } from '../../src/domain/events.ts';
+import { type JobId, streamId } from '../../src/domain/ids.ts';
+import type { JobEvent } from '../../src/domain/jobs/events.ts';
+import { openDatabase } from '../../src/eventstore/postgres.ts';
+import { FencedError } from '../../src/eventstore/types.ts';
+import type { Database } from '../../src/projections/database.ts';
+import type { RebuildPhase } from '../../src/projections/generations.ts';
+import { findJob } from '../../src/projections/jobs/queries.ts';
+import { projection } from '../../src/projections/jobs/table.ts';
+import { driveRebuilds } from '../../src/projections/rebuild/drive.ts';
+import { createRebuildGroup } from '../../src/projections/rebuild/group.ts';
+import { viewRebuild } from '../../src/projections/rebuild/progress.ts';
+import {
+  beginRebuild,
+  giveUpRebuild,
+  lastRebuilds,
+  type Rebuild,
+  RebuildRefusedError,
+} from '../../src/projections/rebuild/rebuilds.ts';
+import { swap } from '../../src/projections/rebuild/swap.ts';
+import { createProjectionGroup } from '../../src/projections/runner.ts';
+import { createWorld, type World } from '../support/world.ts';
+import { applyAll, emptyReadModels, start, writeLedger } from './support/harness.ts';
+import { createLog } from './support/histories.ts';
+
+let world: World;
+beforeAll(async () => {
+  world = await createWorld();
+});
+afterAll(() => world.dispose());
+beforeEach(async () => {
+  for (const { id, ended_at } of await lastRebuilds(world.db))
+    if (ended_at === null) await giveUpRebuild(world.db, id, 'cancelled');
+  await emptyReadModels(world);
+});
+
+const job = (name: string): JobId => streamId('job', 0, name.padEnd(20, '0'));
+const [a, b] = [job('a'), job('b')];
+const enqueued: JobEvent = {
+  type: 'JobEnqueued',
+  data: {
+    ...{ type: 'mail', payload: {}, queue: 'default', priority: 'normal' },
+    ...{ maxAttempts: 3, timeoutSeconds: 60 },
+  },
+};
+const started: JobEvent = {
+  type: 'JobStarted',
+  data: { type: 'mail', attempt: 1, worker: 'w', recovered: false },
+};
+
+function logOf(...events: [JobId, JobEvent][]): RawEvent[] {
+  const log = createLog(0);
+  for (const [stream, event] of events) log.append(stream, event);
+  return log.events;
+}
+
+/** As leases have theirs. */
+const mint = async () =>
+  Number(
+    (await sql<{ token: number }>`SELECT nextval('fencing_tokens') AS token`.execute(world.db)).rows[0]
+      ?.token,
+  );
+
+const begin = (options: { parks?: boolean } = {}) =>
+  beginRebuild(world.db, projection, { ...options, partitions: 1, by: 'a test', reason: 'it is one' });
+const groupOf = (rebuild: Rebuild, phase: () => RebuildPhase | undefined = () => 'filling') =>
+  createRebuildGroup({
+    ...{ db: world.db, projection, codec, rebuild, phase },
+    ...{ turn: (run) => run(), pace: async () => {} },
+  });
+/** Filled; its group waits for the indexes, until the signal. */
+const filled = async (rebuild: Rebuild, token = 1) => {
+  const group = groupOf(rebuild, () => (done.signal.aborted ? 'catching up' : 'filling'));
+  const done = new AbortController();
+  const from = await group.open(0, token);
+  const filling = group.fill?.(0, from, token, new AbortController().signal);
+  setTimeout(() => done.abort(), 300);
+  return { group, at: (await filling) ?? from };
+};
+const tables = async () =>
+  (
+    await sql<{ name: string }>`
+      SELECT relname AS name FROM pg_class WHERE relkind = 'r' AND relname LIKE 'jobs_v2%'
+        AND relnamespace = 'public'::regnamespace`.execute(world.db)
+  ).rows.map(({ name }) => name);
+const checkpoints = async () =>
+  world.db.selectFrom('checkpoints').select(['group_name', 'seq']).orderBy('group_name').execute();
+
+describe('A rebuild', () => {
+  const events = logOf([a, enqueued], [b, enqueued], [a, started]);
+
+  it('fences who was at work on the old table when it goes live', async () => {
+    const [, , , more] = logOf([a, enqueued], [b, enqueued], [a, started], [b, started]);
+    if (!more) throw new Error('the log is too short');
+    const live = createProjectionGroup({ db: world.db, projection, codec });
+    const old = await mint();
+    const at = await applyAll(live, events, old);
+    await writeLedger(world, events);
+    const rebuild = await begin();
+    await filled(rebuild);
+    expect(await swap(world.db, projection, rebuild)).toBe('swapped');
+    // Both tables are as far: by its position alone nobody would notice.
+    await expect(live.apply(0, at, [more], old)).rejects.toThrow(FencedError);
+    const token = await mint();
+    await live.apply(0, await live.open(0, token), [more], token);
+    expect((await findJob(world.db, b))?.status).toBe('running');
+  });
+
+  it('that is over can’t be written to by who comes late', async () => {
+    await writeLedger(world, events);
+    const rebuild = await begin();
+    const { group, at } = await filled(rebuild);
+    expect(await swap(world.db, projection, rebuild)).toBe('swapped');
+    await expect(group.apply(0, at, events.slice(at.seq), 1)).rejects.toThrow();
+    await expect(groupOf(rebuild).open(0, 9)).rejects.toThrow(FencedError);
+    await expect(groupOf(rebuild).apply(0, start, events.slice(0, 1), 9)).rejects.toThrow(FencedError);
+    expect((await findJob(world.db, a))?.status).toBe('running');
+    expect((await checkpoints()).map(({ group_name }) => group_name)).toEqual(['projection:jobs@2']);
+  });
+
+  it('that is cancelled leaves nothing, and the next one can begin', async () => {
+    await writeLedger(world, events);
+    const rebuild = await begin();
+    await expect(begin()).rejects.toThrow(RebuildRefusedError);
+    const { group, at } = await filled(rebuild);
+    expect(await giveUpRebuild(world.db, rebuild.id, 'cancelled')).toBe(true);
+    expect(await giveUpRebuild(world.db, rebuild.id, 'cancelled')).toBe(false);
+    expect(await tables()).not.toContain(rebuild.table_name);
+    expect(await checkpoints()).toEqual([]);
+    await expect(group.apply(0, at, events.slice(at.seq), 1)).rejects.toThrow();
+    expect(await swap(world.db, projection, rebuild)).toBe('behind');
+    expect((await begin()).generation).toBe(rebuild.generation + 1);
+  });
+
+  it('ends at an event that can’t be applied, names it, and leaves the live read model as it is', async () => {
+    const live = createProjectionGroup({ db: world.db, projection, codec });
+    await applyAll(live, events, 1);
+    await writeLedger(world, logOf([a, enqueued], [b, started]));
+    const rebuild = await begin();
+    await expect(filled(rebuild)).rejects.toThrow(/the rebuild is over/);
+    const last = (await lastRebuilds(world.db)).find(({ id }) => id === rebuild.id);
+    expect(last && viewRebuild(last)).toMatchObject({
+      phase: 'failed',
+      problem: expect.stringMatching(`JobStarted .* \\(partition 0, seq 2, row ${b}\\): .*never enqueued`),
+    });
+    expect(await tables()).not.toContain(rebuild.table_name);
+    expect((await findJob(world.db, a))?.status).toBe('running');
+  });
+
+  it('parks what can’t be applied where that was asked for, and its row only', async () => {
+    await writeLedger(world, logOf([a, enqueued], [b, started], [a, started]));
+    const rebuild = await begin({ parks: true });
+    await filled(rebuild);
+    expect(await swap(world.db, projection, rebuild)).toBe('swapped');
+    expect((await findJob(world.db, a))?.status).toBe('running');
+    const parked = world.db.selectFrom('parked_events').select(['group_name', 'row_key', 'seq']);
+    expect(await parked.execute()).toEqual([{ group_name: 'projection:jobs@2', row_key: b, seq: 2 }]);
+  });
+
+  it('waits for who reads the old table for long, without holding up the others', async () => {
+    await writeLedger(world, events);
+    const rebuild = await begin();
+    await filled(rebuild);
+    const before = (await findJob(world.db, a))?.status;
+    await world.db.transaction().execute(async (reader) => {
+      await sql`SELECT FROM jobs_v2`.execute(reader);
+      const swapping = swap(world.db, projection, rebuild);
+      expect((await findJob(world.db, a))?.status).toBe(before);
+      expect(await swapping).toBe('busy');
+    });
+    expect(await swap(world.db, projection, rebuild)).toBe('swapped');
+    expect((await findJob(world.db, a))?.status).toBe('running');
+  });
+
+  it('is indexed once it is filled, then caught up, then live: whichever process looks', async () => {
+    await writeLedger(world, events);
+    const rebuild = await begin();
+    await filled(rebuild);
+    const slow = openDatabase<Database>({ url: world.databaseUrl, max: 2, applicationName: 'test' });
+    onTestFinished(() => slow.destroy());
+    const swapped: number[] = [];
+    const look = () =>
+      driveRebuilds({
+        ...{ db: world.db, slow, projections: [projection], heads: async () => [3] },
+        onSwapped: (_, { id }) => swapped.push(id),
+      });
+    const phases: string[] = [];
+    for (let turn = 0; turn < 4 && swapped.length === 0; turn++) {
+      phases.push((await Promise.all([look(), look()]))[0][0]?.phase ?? '');
+    }
+    expect(new Set(phases)).toEqual(new Set(['filling', 'indexing', 'catching up']));
+    expect(swapped).toEqual([rebuild.id]);
+  });
+});
