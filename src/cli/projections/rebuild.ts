@@ -12,10 +12,11 @@ import {
   lastRebuilds,
   RebuildRefusedError,
 } from '../../projections/rebuild/rebuilds.ts';
-import { agreed, type ChangeOptions, changeOptions, contextOf, RefusedError } from '../changes.ts';
+import { type ChangeOptions, changeOptions, checked, RefusedError } from '../changes.ts';
 import { examples } from '../examples.ts';
 import { UsageError } from '../exit.ts';
-import { withPostgres } from '../installation.ts';
+import { withInstallation } from '../installation.ts';
+import { operate } from '../operate.ts';
 import { duration } from '../output/time.ts';
 
 type RebuildOptions = ChangeOptions & {
@@ -52,7 +53,9 @@ export function rebuildCommands(group: Command): void {
 
 async function rebuild(name: string, options: RebuildOptions): Promise<void> {
   const projection = projections[nameOf(name)];
-  await withPostgres(async (db, config) => {
+  checked(`Rebuild ${name}?`, options);
+  await withInstallation(async (side, { config }) => {
+    const { db } = side;
     const events = [...(await ledgerHeads(db)).values()].reduce((sum, seq) => sum + seq, 0);
     if (options.dryRun) {
       const [underWay] = await activeRebuilds(db, name);
@@ -69,11 +72,13 @@ async function rebuild(name: string, options: RebuildOptions): Promise<void> {
         );
       return;
     }
-    await agreed(`Rebuild the read model ${name} from ${events} events?`, options);
-    const { actor, reason = '' } = contextOf(config, options);
+    const settings = { parks: options.park ?? false, dropsPrevious: options.drop ?? false };
+    const { actor, reason } = await operate(side, config, options, {
+      question: `Rebuild the read model ${name} from ${events} events?`,
+      ...{ operation: 'projection.rebuild', target: name, parameters: settings },
+    });
     const begun = await beginRebuild(db, projection, {
-      ...{ parks: options.park ?? false, dropsPrevious: options.drop ?? false },
-      ...{ partitions: config.PARTITIONS, by: actor, reason },
+      ...{ ...settings, partitions: config.PARTITIONS, by: actor, reason },
     }).catch(refused);
     if (!options.wait) return say(viewRebuild(begun), options);
     const ended = await followed(db, begun.id, options);
@@ -84,12 +89,17 @@ async function rebuild(name: string, options: RebuildOptions): Promise<void> {
 
 async function cancel(name: string, options: ChangeOptions): Promise<void> {
   nameOf(name);
-  await withPostgres(async (db, config) => {
+  checked(`End the rebuild of ${name}?`, options);
+  await withInstallation(async (side, { config }) => {
+    const { db } = side;
     const [underWay] = await activeRebuilds(db, name);
     if (!underWay) throw new RefusedError('no_rebuild', `No rebuild of ${name} is under way.`);
     if (options.dryRun) return say(viewRebuild(underWay), options);
-    await agreed(`End the rebuild of ${name}?`, options);
-    const { actor, reason = '' } = contextOf(config, options);
+    const { generation } = underWay;
+    const { actor, reason } = await operate(side, config, options, {
+      question: `End the rebuild of ${name}?`,
+      ...{ operation: 'projection.rebuild.cancel', target: name, parameters: { generation } },
+    });
     await giveUpRebuild(db, underWay.id, 'cancelled', `cancelled by ${actor}: ${reason}`);
     const ended = (await lastRebuilds(db)).find(({ id }) => id === underWay.id) ?? underWay;
     say(viewRebuild(ended), options);
