@@ -11,6 +11,7 @@ import { httpRequestsTo } from './domain/http-requests.ts';
 import { accountRoutes } from './http/accounts.ts';
 import { deadLetterRoutes } from './http/dead-letters.ts';
 import { exportRoutes } from './http/exports.ts';
+import { groupRoutes } from './http/groups.ts';
 import { jobRoutes } from './http/jobs/routes.ts';
 import { operationRoutes } from './http/operations.ts';
 import { queueRoutes } from './http/queues.ts';
@@ -31,6 +32,7 @@ export const features = {
   jobs: { routes: jobRoutes, projection: jobs },
   'dead-letters': { routes: deadLetterRoutes, projection: deadLetters, jobs: settlingJobs },
   queues: { routes: queueRoutes },
+  groups: { routes: groupRoutes },
   exports: { routes: exportRoutes, projection: exports, job: exportJob },
   schedules: { routes: scheduleRoutes, projection: schedules },
   webhooks: { routes: webhookRoutes, job: httpRequestJob },

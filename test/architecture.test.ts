@@ -12,6 +12,7 @@ const FEATURES = [
   'exports',
   'schedules',
   'queues',
+  'groups',
   'dead-letters',
   'echo',
   'webhooks',

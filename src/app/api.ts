@@ -39,6 +39,7 @@ import { findSchedule, listSchedules } from '../projections/schedules.ts';
 import { currentTraceparent } from '../telemetry/tracing.ts';
 import { type Base, type Role, readinessOf } from './base.ts';
 import { openFollowing } from './following.ts';
+import { changeGroup, foreseeGroupChange, groupOfReadModel } from './groups.ts';
 import { readQueues } from './queues.ts';
 import { openReading } from './reading.ts';
 import { foreseeSettling, requestSettling } from './settling.ts';
@@ -169,6 +170,12 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         hmac,
         listOperations: (listing, wanted) =>
           reading({ projection: projections.operations }, wanted, (from) => listOperations(from, listing)),
+      }),
+      features.groups.routes({
+        contextOf,
+        groupOfReadModel,
+        changeGroup: (...rest) => changeGroup(side, ...rest),
+        foreseeGroupChange: (...rest) => foreseeGroupChange(db, ...rest),
       }),
       streamTicketRoutes({ hmac }),
       blobRoutes({ blobs, secret: blobSecret }),

@@ -40,7 +40,7 @@ export async function openWriteSide(base: Base, name: string, patience?: Paramet
     trusted: parts.store.fence.trusted,
     timeoutMs: config.DURABILITY_TIMEOUT_MS,
   });
-  const hint = (topic: 'timers' | 'ticks' | 'cancels' | 'queues', text: string) =>
+  const hint = (topic: 'timers' | 'ticks' | 'cancels' | 'queues' | 'groups', text: string) =>
     publishHint(parts.store.writer.redis, config.KEY_PREFIX, topic, text);
   const commands: CommandDeps &
     SessionDeps &
@@ -70,6 +70,7 @@ export async function openWriteSide(base: Base, name: string, patience?: Paramet
     people,
     waits,
     commands,
+    hintGroup: (group: string) => hint('groups', group),
     async close() {
       waits.close();
       subscriber.disconnect();

@@ -11,6 +11,7 @@ import type { Redis } from 'ioredis';
  * - `cancels`: `<job id>`; a running job is to end
  * - `slots`: `<job id>`; a job that waited for a slot of a concurrency limit was granted one
  * - `queues`: `<queue>`; it was paused, or resumed
+ * - `groups`: `<group>`; an ordered group was paused, resumed, or put elsewhere
  * - `checkpoints`: `<group> <partition> <epoch> <seq>`; an ordered group's transaction was committed
  */
 export type HintTopic =
@@ -20,6 +21,7 @@ export type HintTopic =
   | 'ticks'
   | 'cancels'
   | 'queues'
+  | 'groups'
   | 'slots'
   | 'checkpoints';
 

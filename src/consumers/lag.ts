@@ -44,7 +44,7 @@ export function measureLag(deps: {
       metrics.groupLagEvents.set(labels, behind);
       const seconds = behind > 0 ? await ageOfNext(standing) : 0;
       metrics.groupLagSeconds.set(labels, seconds);
-      if (deps.onLag?.groups.has(standing.group)) furthest = Math.max(furthest, seconds);
+      if (deps.onLag?.groups.has(standing.group) && !standing.paused) furthest = Math.max(furthest, seconds);
       labelsNow.add(`${labels.group} ${labels.partition}`);
       shown.set(`${labels.group} ${labels.partition}`, labels);
     }

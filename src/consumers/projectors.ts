@@ -3,6 +3,7 @@ import { readLedger } from '../eventstore/ledger-read.ts';
 import type { OrderedGroup } from '../eventstore/types.ts';
 import { measureLag } from './lag.ts';
 import { openPartitionLog, TAIL_BLOCK_MS } from './partition-log.ts';
+import { type PausedGroups, watchPausedGroups } from './paused-groups.ts';
 import { orderedReader, type Standing } from './reader.ts';
 import { type RoleDeps, type RunningRole, startRole } from './role.ts';
 import { shareByPartition } from './shared.ts';
@@ -38,12 +39,16 @@ export async function startProjectors(deps: ProjectorDeps): Promise<RunningRole>
       readLedger: (_, after, limit) => readLedger(db, { partition, after, limit }, store.archives),
     });
   });
-  const role = await startRole(deps, 'projectors', (hints) => {
-    const reading = { logOf, server: store.writer.runId, standings, hints, logger, metrics };
-    const lasting = deps.groups.map((group) => orderedReader(reading, group));
-    return () => [...lasting, ...(deps.passing?.() ?? []).map((group) => orderedReader(reading, group))];
-  });
+  let paused: PausedGroups | undefined;
   const lasting = new Set(deps.groups.map(({ name }) => name));
+  const role = await startRole(deps, 'projectors', (hints) => {
+    const groups = [...lasting].filter((name) => name !== LEDGER_GROUP);
+    const pauses = watchPausedGroups({ db, hints, groups, metrics, logger });
+    paused = pauses;
+    const reading = { logOf, server: store.writer.runId, standings, paused: pauses, hints, logger, metrics };
+    const readers = deps.groups.map((group) => orderedReader(reading, group));
+    return () => [...readers, ...(deps.passing?.() ?? []).map((group) => orderedReader(reading, group))];
+  });
   const onLag = deps.onLag && { groups: lasting, tell: deps.onLag };
   const lag = measureLag({ store, standings, metrics, logger, onLag });
   const trimmer = startTrimmer({
@@ -63,6 +68,7 @@ export async function startProjectors(deps: ProjectorDeps): Promise<RunningRole>
       lag.stop();
       await trimmer.stop();
       await role.stop();
+      paused?.close();
     },
   };
 }

@@ -1,4 +1,5 @@
 import { UnknownEventError } from '../domain/events.ts';
+import { LEDGER_GROUP } from '../eventstore/checkpoints.ts';
 import { LogGapError } from '../eventstore/log.ts';
 import { type Checkpoint, FencedError, type OrderedGroup } from '../eventstore/types.ts';
 import type { Logger } from '../telemetry/logging.ts';
@@ -9,6 +10,7 @@ import type { Lease } from './leases.ts';
 import { LedgerForkError } from './ledger-errors.ts';
 import type { Ended, Group } from './ownership.ts';
 import { type Batch, LogForkError, type PartitionLog } from './partition-log.ts';
+import type { PausedGroups } from './paused-groups.ts';
 
 const BATCH_EVENTS = 500;
 /** How long a process stays away from what newer code should take. */
@@ -24,7 +26,13 @@ const GATHER_MS = 80;
 const RECONNECTING_MS = 20;
 
 /** Where a group stands in a partition: read by the lag metrics. */
-export type Standing = { readonly group: string; readonly partition: number; checkpoint: Checkpoint };
+export type Standing = {
+  readonly group: string;
+  readonly partition: number;
+  checkpoint: Checkpoint;
+  /** It stands there because an operator wants it to. */
+  paused: boolean;
+};
 
 export type ReaderDeps = {
   /** The partition's shared log; `release` when the reader has ended. */
@@ -32,6 +40,7 @@ export type ReaderDeps = {
   /** Run id of the server that leases are taken at now; undefined: it is away. */
   readonly server: () => string | undefined;
   readonly standings: Set<Standing>;
+  readonly paused: Pick<PausedGroups, 'has' | 'untilTold'>;
   readonly hints: Hints;
   readonly logger: Logger;
   readonly metrics: Pick<Metrics, 'groupStops'>;
@@ -66,6 +75,8 @@ async function read(
   /** Stays in the metrics while batches fail: that is when its lag is to be seen. */
   let shown: Standing | undefined;
   let failures = 0;
+  // What the ledger lacks is not safe yet, and keeps the log from being trimmed: nobody pauses it.
+  const isPaused = () => group.name !== LEDGER_GROUP && deps.paused.has(group.name);
   try {
     while (!signal.aborted && lease.held()) {
       try {
@@ -74,15 +85,22 @@ async function read(
         if (!standing) {
           const checkpoint = await group.open(partition, token);
           if (shown) deps.standings.delete(shown);
-          standing = shown = { group: group.name, partition, checkpoint };
+          standing = shown = { group: group.name, partition, checkpoint, paused: false };
           deps.standings.add(shown);
           if (group.fill) standing.checkpoint = await group.fill(partition, checkpoint, token, signal);
           if (signal.aborted) continue;
         }
+        if (isPaused()) {
+          // It keeps its lease, so that its lag is seen, and begins anew after: its cursor may have been moved.
+          standing.paused = true;
+          standing = undefined;
+          await deps.paused.untilTold(signal);
+          continue;
+        }
         // After a failure less at once: a batch that is too large for Postgres' time limits would fail for ever.
         const limit = Math.max(1, Math.floor(BATCH_EVENTS / 2 ** failures));
         const batch = await untilAborted(log.next(standing.checkpoint, limit, lease.runId), signal);
-        if (!batch || signal.aborted || !lease.held()) continue;
+        if (!batch || signal.aborted || !lease.held() || isPaused()) continue;
         if (batch.run === lease.runId && log.isCurrent(batch)) {
           standing.checkpoint = await applyBatch(deps, group, standing.checkpoint, batch, token);
           failures = 0;

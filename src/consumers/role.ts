@@ -66,7 +66,7 @@ export async function startRole(
   const hints = await openHints(
     { publisher: redis, subscriber: deps.connections.subscriber(`${role}-hints`) },
     prefix,
-    ['members', 'leases', 'timers', 'ticks', 'cancels', 'queues', 'slots'],
+    ['members', 'leases', 'timers', 'ticks', 'cancels', 'queues', 'groups', 'slots'],
   );
   const keeper = deps.connections.leaseKeeper();
   const leases = createLeases({

@@ -9,6 +9,7 @@ export type Decision<E> =
 /** Stable codes of refusals: part of the HTTP contract, identifiers for life. */
 export type RefusalCode =
   | 'email_taken'
+  | 'group_not_pausable'
   | 'wrong_credentials'
   | 'session_ended'
   | 'refresh_token_reused'

@@ -110,4 +110,33 @@ export type LedgerTables = {
     meta: string;
     quarantined_at: Generated<Date>;
   };
+  /** A pause of a consumer group, over or not. */
+  group_pauses: {
+    id: Generated<number>;
+    group_name: string;
+    operation: string;
+    paused_at: Generated<Date>;
+    paused_by: string;
+    paused_for: string;
+    resume_operation: string | null;
+    resumed_at: Date | null;
+    resumed_by: string | null;
+    resumed_for: string | null;
+  };
+  /** Cursors of reactors that were moved by hand. */
+  cursor_moves: {
+    id: Generated<number>;
+    operation: string;
+    group_name: string;
+    partition: number;
+    from_cursor: string;
+    to_cursor: string;
+    head_seq: number | null;
+    moved_at: Generated<Date>;
+    moved_by: string;
+    moved_for: string;
+    undoes: string | null;
+  };
+  /** How far a replay is, and what it came to until there. */
+  replay_positions: { replay: string; partition: number; seq: number; events: number; jobs: number };
 };

@@ -55,13 +55,15 @@ function answerPosition(reply: FastifyReply, wanted: readonly Position[], at: re
 }
 
 /** What a client is told of it. */
-export function notIncluded({ outcome, timeoutMs }: NotIncludedError): Problem {
+export function notIncluded({ outcome, timeoutMs, paused }: NotIncludedError): Problem {
   switch (outcome) {
-    case 'behind':
+    case 'behind': {
+      const why = paused ? ' An operator has paused it.' : '';
       return new Problem(
         'read_model_behind',
-        `The read model did not come that far within ${timeoutMs / 1000} s.`,
+        `The read model did not come that far within ${timeoutMs / 1000} s.${why}`,
       );
+    }
     case 'lost':
       return new Problem('position_lost', 'A position of Consistent-With was lost with Redis.');
     case 'parked':

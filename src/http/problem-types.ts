@@ -67,6 +67,11 @@ export const problemTypes: Readonly<Record<ProblemCode, ProblemType>> = {
     title: 'Not allowed',
     help: 'You are known, but may not do this.',
   },
+  group_not_pausable: {
+    status: 409,
+    title: 'The group cannot be paused',
+    help: 'Projections and reactors can be paused. The ledger cannot: what it has not copied yet would be lost with Redis, and could not be trimmed from it.',
+  },
   headers_too_large: {
     status: 431,
     title: 'The header fields are too large',

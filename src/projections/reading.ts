@@ -1,5 +1,6 @@
 import { type Kysely, sql } from 'kysely';
 import type { Position } from '../domain/position.ts';
+import { pausedGroups } from '../eventstore/pauses.ts';
 import type { Replicas } from '../eventstore/replicas.ts';
 import { includedIn, type ReadAtLeast, type ReadAtLeastDeps, readAtLeast } from './consistency.ts';
 import type { Database } from './database.ts';
@@ -27,10 +28,13 @@ export class NotIncludedError extends Error {
   override readonly name = 'NotIncludedError';
   readonly outcome: Exclude<ReadAtLeast, 'ok'>;
   readonly timeoutMs: number;
-  constructor(outcome: Exclude<ReadAtLeast, 'ok'>, timeoutMs: number) {
+  /** It is behind because an operator has paused it. */
+  readonly paused: boolean;
+  constructor(outcome: Exclude<ReadAtLeast, 'ok'>, timeoutMs: number, paused = false) {
     super(`the read model is ${outcome}`);
     this.outcome = outcome;
     this.timeoutMs = timeoutMs;
+    this.paused = paused;
   }
 }
 
@@ -102,7 +106,10 @@ export function createReading(deps: ReadingDeps): Reading {
     if (positions.length > 0) {
       const group = groupOf(about.projection);
       const outcome = await readAtLeast(deps, { group, positions, timeoutMs, signal: wanted.signal });
-      if (outcome !== 'ok') throw new NotIncludedError(outcome, timeoutMs);
+      if (outcome !== 'ok') {
+        const paused = outcome === 'behind' && (await pausedGroups(deps.db)).has(group);
+        throw new NotIncludedError(outcome, timeoutMs, paused);
+      }
     }
     deps.onRead?.(name, 'primary');
     const answer = await ask(primary);

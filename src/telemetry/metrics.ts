@@ -88,6 +88,13 @@ export function createMetrics(options: { readonly node?: boolean } = {}) {
       labelNames: ['group', 'partition'],
       registers,
     }),
+    /** 1 while an operator has paused the group, else 0; each process that runs it says so. */
+    groupPaused: new Gauge({
+      name: METRIC.groupPaused,
+      help: 'Whether a consumer group is paused by an operator',
+      labelNames: ['group'],
+      registers,
+    }),
     /** Seconds from an event's commit to its being visible in the projection: observe the oldest of a batch. */
     projectionFreshness: new Histogram({
       name: METRIC.projectionFreshness,

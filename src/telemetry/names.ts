@@ -13,6 +13,7 @@ export const METRIC = {
   commitDuration: 'millrace_commit_duration_seconds',
   groupLagEvents: 'millrace_group_lag_events',
   groupLagSeconds: 'millrace_group_lag_seconds',
+  groupPaused: 'millrace_group_paused',
   projectionFreshness: 'millrace_projection_freshness_seconds',
   reads: 'millrace_reads_total',
   replicaMisses: 'millrace_replica_misses_total',

@@ -18,6 +18,7 @@ import { commandContexts } from '../../src/http/commands.ts';
 import { deadLetterRoutes } from '../../src/http/dead-letters.ts';
 import { createStreams } from '../../src/http/draining.ts';
 import { exportRoutes } from '../../src/http/exports.ts';
+import { groupRoutes } from '../../src/http/groups.ts';
 import { jobRoutes } from '../../src/http/jobs/routes.ts';
 import { metaRoutes } from '../../src/http/meta.ts';
 import { operationRoutes } from '../../src/http/operations.ts';
@@ -41,6 +42,7 @@ type Overrides = Partial<
     Parameters<typeof jobRoutes>[0] &
     Parameters<typeof exportRoutes>[0] &
     Parameters<typeof queueRoutes>[0] &
+    Parameters<typeof groupRoutes>[0] &
     Parameters<typeof deadLetterRoutes>[0] &
     Parameters<typeof operationRoutes>[0] &
     Parameters<typeof scheduleRoutes>[0] &
@@ -98,6 +100,9 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     readQueues: async () => [],
     pauseQueue: async () => done({ id: 'default' as const, version: 1, paused: true }),
     resumeQueue: async () => done({ id: 'default' as const, version: 2, paused: false }),
+    groupOfReadModel: (name: string) => (name === 'jobs' ? 'projection:jobs@2' : undefined),
+    changeGroup: async () => done({ id: 'notifier', version: 1, paused: true }),
+    foreseeGroupChange: async () => ({ ok: true as const, changes: true }),
     shortestPauseSeconds: 60,
     createSchedule: async () => done({ id: scheduleId, version: 1 }),
     deleteSchedule: async () => done({ id: scheduleId, version: 2 }),
@@ -128,6 +133,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
       scheduleRoutes(deps),
       webhookRoutes({ secretOf: webhookSecrets(hmac) }),
       queueRoutes(deps),
+      groupRoutes(deps),
       deadLetterRoutes(deps),
       operationRoutes(deps),
       blobRoutes(deps),

@@ -1,0 +1,101 @@
+import type { CommandContext, CommandDeps, CommandResult } from '../commands/handle.ts';
+import { recordOperation } from '../commands/operations.ts';
+import { NOTIFIER } from '../consumers/notifier.ts';
+import { type Decision, refuse } from '../domain/decision.ts';
+import { LEDGER_GROUP } from '../eventstore/checkpoints.ts';
+import { pauseChanges, pausedGroups, pauseGroup, resumeGroup } from '../eventstore/pauses.ts';
+import { projections } from '../features.ts';
+import { groupOf } from '../projections/projection.ts';
+import type { Db } from './base.ts';
+
+/** An ordered group of this code: the ledger, a projection, or a reactor. */
+export type KnownGroup = { readonly name: string; readonly kind: 'ledger' | 'projection' | 'reactor' };
+
+export const REACTORS = [NOTIFIER] as const;
+
+/** The ordered groups that this code runs. */
+export function knownGroups(): readonly KnownGroup[] {
+  return [
+    { name: LEDGER_GROUP, kind: 'ledger' },
+    ...Object.values(projections).map((projection) => ({
+      name: groupOf(projection),
+      kind: 'projection' as const,
+    })),
+    ...REACTORS.map((name) => ({ name, kind: 'reactor' as const })),
+  ];
+}
+
+export function groupNamed(name: string): KnownGroup | undefined {
+  return knownGroups().find((group) => group.name === name);
+}
+
+/** The group that keeps a read model up to date. Undefined: there is no such read model. */
+export function groupOfReadModel(name: string): string | undefined {
+  const found = Object.values(projections).find((projection) => projection.name === name);
+  return found && groupOf(found);
+}
+
+export type GroupChange = 'pause' | 'resume';
+export type GroupChanged = { readonly id: string; readonly version: number; readonly paused: boolean };
+
+export type GroupDeps = {
+  readonly db: Db;
+  readonly commands: CommandDeps;
+  /** Tells the processes that run the group to look. May get lost: they look by themselves within a second. */
+  readonly hintGroup: (group: string) => void;
+};
+
+/** Whether it can be paused. Refused with `not_found`, `group_not_pausable`. */
+export function pausable(name: string): Decision<never> {
+  const group = groupNamed(name);
+  if (!group) {
+    const names = knownGroups().map((known) => known.name);
+    return refuse('not_found', `There is no group ${name}; there are ${names.join(', ')}.`);
+  }
+  if (group.kind !== 'ledger') return { ok: true, events: [] };
+  return refuse(
+    'group_not_pausable',
+    'The ledger is never paused: what it has not copied yet is lost with Redis, and the log can not be trimmed before it has.',
+  );
+}
+
+/** Whether a change would change anything. Refused as the change would be. */
+export async function foreseeGroupChange(
+  db: Db,
+  change: GroupChange,
+  name: string,
+): Promise<{ readonly ok: true; readonly changes: boolean } | ReturnType<typeof refuse>> {
+  const decision = pausable(name);
+  if (!decision.ok) return decision;
+  return { ok: true, changes: (await pausedGroups(db)).has(name) === (change === 'resume') };
+}
+
+/**
+ * Pauses a group, or lets it go on, in all processes within about a second. It stays so through restarts and
+ * recoveries. Doing so again changes nothing, but is recorded like any operation.
+ */
+export async function changeGroup(
+  deps: GroupDeps,
+  context: CommandContext,
+  change: GroupChange,
+  name: string,
+): Promise<CommandResult<GroupChanged>> {
+  const decision = pausable(name);
+  if (!decision.ok) return { kind: 'refused', refusal: decision.refusal };
+  const recorded = await recordOperation(deps.commands, context, {
+    operation: `group.${change}`,
+    target: name,
+    parameters: {},
+  });
+  if (recorded.kind !== 'done') return recorded;
+  const asked = {
+    group: name,
+    operation: recorded.body.id,
+    by: context.actor,
+    reason: context.reason ?? '',
+  };
+  await (change === 'pause' ? pauseGroup : resumeGroup)(deps.db, asked);
+  deps.hintGroup(name);
+  const [version, paused] = await Promise.all([pauseChanges(deps.db, name), pausedGroups(deps.db)]);
+  return { ...recorded, body: { id: name, version, paused: paused.has(name) } };
+}

@@ -1,0 +1,79 @@
+import { expect, test } from 'vitest';
+import { waitUntil } from '../support/installation.ts';
+import { sharedSetting } from '../support/setting.ts';
+
+test('a read model that is paused stays as it is through a crash, says so, and goes on when it is resumed', async () => {
+  const { installation } = await sharedSetting();
+  const { projectors } = await installation.startAll();
+  const client = installation.client();
+  const { token: operator } = await installation.operator();
+  const { token } = await client.register();
+  const change = (name: string, query = '') =>
+    client.send('POST', `/v1/ops/projections/jobs/${name}${query}`, {
+      token: operator,
+      body: { reason: 'its rows are looked at' },
+    });
+  const paused = async ({ managementUrl }: { managementUrl: string }) =>
+    (await (await fetch(`${managementUrl}/metrics`)).text()).includes(
+      'millrace_group_paused{group="projection:jobs@2"} 1',
+    );
+
+  expect((await change('pause', '?dryRun=true')).body.count).toBe(1);
+  expect((await change('pause')).body).toMatchObject({ id: 'projection:jobs@2', paused: true });
+  expect((await change('pause')).body).toMatchObject({ version: 1, paused: true });
+  expect((await change('pause', '?dryRun=true')).body.count).toBe(0);
+  await waitUntil(() => paused(projectors), 'the projectors to know it', 2_000);
+
+  const asked = await client.send('POST', '/v1/jobs', { token, body: { type: 'echo', payload: {} } });
+  expect(asked.status).toBe(202);
+  const read = (wait: number) =>
+    client.send('GET', `/v1/jobs/${asked.body.id}`, {
+      token,
+      headers: { 'consistent-with': String(asked.headers.get('position')), prefer: `wait=${wait}` },
+    });
+  expect(await read(1)).toMatchObject({
+    status: 503,
+    body: { code: 'read_model_behind', detail: expect.stringContaining('An operator has paused it.') },
+  });
+  // What another read model is asked is not held up.
+  const registered = await client.register();
+  expect((await client.send('GET', '/v1/accounts/me', { token: registered.token })).status).toBe(200);
+
+  await projectors.kill();
+  const next = await installation.start('projectors');
+  await waitUntil(() => paused(next), 'the next projectors to know it');
+  expect((await read(1)).status).toBe(503);
+
+  expect((await change('resume')).body).toMatchObject({ version: 2, paused: false });
+  const there = await read(20);
+  expect([there.status, there.body.id]).toEqual([200, asked.body.id]);
+  await waitUntil(
+    async () =>
+      (await client.send('GET', `/v1/jobs/${asked.body.id}`, { token })).body.status === 'succeeded',
+    'the job to have run',
+  );
+  const { body } = await client.send('GET', '/v1/ops/operations?operation=group.pause', { token: operator });
+  expect(body.items).toMatchObject([
+    { target: 'projection:jobs@2', reason: 'its rows are looked at' },
+    { target: 'projection:jobs@2' },
+  ]);
+}, 90_000);
+
+test('a group is paused and resumed from the command line; the ledger is not', async () => {
+  const { installation } = await sharedSetting();
+  await installation.start('projectors');
+  const cli = (...args: string[]) => installation.cli(['groups', ...args]);
+
+  expect((await cli('pause', 'notifier', '--dry-run')).stdout).toBe('notifier: would be paused\n');
+  expect((await cli('pause', 'notifier', '--yes')).code).toBe(2);
+  const paused = await cli('pause', 'notifier', '--reason', 'their server is moving', '--yes');
+  expect(paused).toEqual({ code: 0, stdout: 'notifier: paused\n', stderr: '' });
+  expect((await cli('pause', 'notifier', '--dry-run')).stdout).toBe('notifier: would stay as it is\n');
+  const resumed = await cli('resume', 'notifier', '--reason', 'it has moved', '--yes', '--json');
+  expect(JSON.parse(resumed.stdout)).toMatchObject({ id: 'notifier', paused: false, version: 2 });
+
+  const refused = await cli('pause', 'ledger', '--reason', 'why not', '--yes');
+  expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('The ledger is never paused')]);
+  const unknown = await cli('pause', 'nothing', '--dry-run');
+  expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringContaining('There is no group nothing; ')]);
+}, 60_000);
