@@ -52,12 +52,14 @@ export async function up(db: Kysely<unknown>): Promise<void> {
     BEGIN
       EXECUTE format('ALTER TABLE %I RENAME TO %I', named, named || '_g1');
       EXECUTE format('CREATE VIEW %I AS SELECT * FROM %I', named, named || '_g1');
-      INSERT INTO read_models VALUES (projection, version, 1, named || '_g1');
+      -- Where nothing has happened yet, it holds all that has.
+      INSERT INTO read_models VALUES (projection, version, 1, named || '_g1', NULL, CASE
+        WHEN NOT EXISTS (SELECT FROM checkpoints WHERE group_name = 'ledger' AND seq > 0) THEN now() END);
     END $$;
 
     SELECT make_read_model('accounts', 1), make_read_model('jobs', 2), make_read_model('exports', 1),
       make_read_model('schedules', 1), make_read_model('dead-letters', 1);
     -- What is there was in use already.
-    UPDATE read_models SET caught_up_at = now() WHERE EXISTS (SELECT FROM ledger);
+    UPDATE read_models SET caught_up_at = now();
   `.execute(db);
 }

@@ -37,12 +37,13 @@ import { groupOf } from '../projections/projection.ts';
 import { NOTHING_WANTED, type Wanted } from '../projections/reading.ts';
 import { findSchedule, listSchedules } from '../projections/schedules.ts';
 import { currentTraceparent } from '../telemetry/tracing.ts';
-import { type Base, type Role, readinessOf } from './base.ts';
+import { allOf, type Base, type Role, readinessOf } from './base.ts';
 import { openFollowing } from './following.ts';
 import { changeGroup, foreseeGroupChange, groupOfReadModel } from './groups.ts';
 import { readQueues } from './queues.ts';
 import { openReading } from './reading.ts';
 import { foreseeSettling, requestSettling } from './settling.ts';
+import { announceReads, checkReadModels } from './versions.ts';
 import { openWriteSide } from './write-side.ts';
 
 /** The API: accepts requests once this resolves. Throws when its port can't be had or its servers can't be used. */
@@ -65,8 +66,10 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
   const types = createJobTypes([...jobTypes, ...configuredJobTypes(config)]);
   const { reading, one, ...reads } = openReading(base, { db, waitFor: side.waits.waitFor }, 'api');
   const ready = async () => {
-    const { ok, checks } = await readinessOf(side);
-    return { ok, checks: { ...checks, ...reads.checks() } };
+    const { checks } = await readinessOf(side);
+    const readModels = await checkReadModels(side).catch(() => ({ ok: false }));
+    const { ok } = allOf({ ...checks, readModels });
+    return { ok, checks: { ...checks, readModels, ...reads.checks() } };
   };
   const findFirst: FindFirstEvent = async (id) => {
     const [first] = await store.history(id, { after: 0, limit: 1 });
@@ -181,8 +184,10 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
       blobRoutes({ blobs, secret: blobSecret }),
     ],
   });
+  const announced = await announceReads(base, side);
   const close = async () => {
     await server.close();
+    await announced.leave().catch(() => {});
     following.close();
     subscriber.disconnect();
     await reads.close();

@@ -13,6 +13,7 @@ import { type Base, openParts, type Role } from './base.ts';
 import { roleDeps, roleOf } from './consuming.ts';
 import { forEachReadModel } from './read-models.ts';
 import { createRebuilding } from './rebuilding.ts';
+import { untilNotNeeded } from './versions.ts';
 import { commandBasics, hexHmac } from './write-side.ts';
 
 const LEDGER_POOL = 4;
@@ -48,7 +49,15 @@ export async function startProjectorRole(base: Base): Promise<Role> {
   rebuilding.start(() => {
     running.announce().catch((err: unknown) => base.logger.debug({ err }, 'a heartbeat failed'));
   });
-  return roleOf('projectors', running, { db, store }, async () => {
+  const neededForMs = base.config.SHUTDOWN_SECONDS * 800;
+  const staying = {
+    ...running,
+    async stop() {
+      await untilNotNeeded(base, parts, running.member, neededForMs);
+      await running.stop();
+    },
+  };
+  return roleOf('projectors', staying, { db, store }, async () => {
     await rebuilding.stop();
     await pool.end();
     await parts.close();

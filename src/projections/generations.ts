@@ -73,6 +73,20 @@ export async function liveReadModel<R extends AnyRow>(
   return { projection, table: row.table_name, group: groupOf(projection) };
 }
 
+/** Those of these versions that were never caught up with the log: `jobs@3`. */
+export async function missingReadModels(
+  db: Kysely<Database>,
+  versions: readonly { readonly name: string; readonly version: number }[],
+): Promise<string[]> {
+  const rows = await db
+    .selectFrom('read_models')
+    .select(['projection', 'version'])
+    .where('caught_up_at', 'is not', null)
+    .execute();
+  const there = new Set(rows.map(({ projection, version }) => `${projection}@${version}`));
+  return versions.map(({ name, version }) => `${name}@${version}`).filter((each) => !there.has(each));
+}
+
 /** Partition that a row's key names: rows of a partition change with its checkpoint only. */
 export const ofPartition = (partition: number) =>
   sql<boolean>`split_part(id, '-', 2) LIKE ${`${partition.toString(36).padStart(2, '0')}%`}`;

@@ -1,8 +1,9 @@
 import { promises as fs } from 'node:fs';
 import path from 'node:path';
 import { type Kysely, sql } from 'kysely';
-import { FileMigrationProvider, Migrator } from 'kysely/migration';
+import { FileMigrationProvider, type Migration, Migrator } from 'kysely/migration';
 
+const UNDEFINED_TABLE = '42P01';
 /** Any number that nothing else in the database locks. */
 const MIGRATION_LOCK = 7_305_641_802;
 
@@ -20,9 +21,11 @@ export async function migrateToLatest<Tables>(db: Kysely<Tables>): Promise<strin
     // A lock of the session, taken before Kysely's own: that one is taken only after its tables were made.
     await sql`SELECT pg_advisory_lock(${sql.lit(MIGRATION_LOCK)}::bigint)`.execute(connection);
     try {
+      // Asked beforehand: the migrator keeps the connection to itself while it asks.
+      const migrations = await migrationsBeside(connection);
       const migrator = new Migrator({
         db: connection,
-        provider: new FileMigrationProvider({ fs, path, migrationFolder: folder() }),
+        provider: { getMigrations: async () => migrations },
       });
       const { error, results } = await migrator.migrateToLatest();
       if (error !== undefined) throw error;
@@ -33,6 +36,24 @@ export async function migrateToLatest<Tables>(db: Kysely<Tables>): Promise<strin
       await sql`RESET lock_timeout`.execute(connection);
     }
   });
+}
+
+/**
+ * This code's migrations, and names for those that newer code has run: they only add, so older code runs beside them, and
+ * can be gone back to. Kysely refuses a database that has migrations which it can't find.
+ */
+async function migrationsBeside<Tables>(db: Kysely<Tables>): Promise<Record<string, Migration>> {
+  const own = await new FileMigrationProvider({ fs, path, migrationFolder: folder() }).getMigrations();
+  const newest = Object.keys(own).sort().at(-1) ?? '';
+  const { rows } = await sql<{ name: string }>`
+    SELECT name FROM kysely_migration WHERE name > ${newest} ORDER BY name`
+    .execute(db)
+    .catch((error: unknown) => {
+      if (error instanceof Error && 'code' in error && error.code === UNDEFINED_TABLE) return { rows: [] };
+      throw error;
+    });
+  const newer = rows.map(({ name }) => [name, { up: async () => {} }] as const);
+  return { ...own, ...Object.fromEntries(newer) };
 }
 
 function folder(): string {

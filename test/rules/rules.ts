@@ -909,4 +909,36 @@ export const RULES: readonly Rule[] = [
       name: 'waits for who reads the old table for long, without holding up the others',
     },
   },
+  {
+    rule: 'A share goes to members whose code has its group: of two versions, each feeds its own table',
+    without: [
+      {
+        file: 'src/consumers/ownership.ts',
+        from: '(has.has(group) ? member : [])',
+        to: '(has.size > 0 ? member : [])',
+      },
+    ],
+    test: {
+      file: 'test/e2e/two-versions.test.ts',
+      name: 'a rolling deploy of a changed read model, and the way back: under load no error, and nothing lost',
+    },
+  },
+  {
+    rule: 'A projector stays while somebody reads what nobody else would feed',
+    without: [{ file: 'src/app/versions.ts', from: 'others.length > 0 &&', to: 'others.length < 0 &&' }],
+    test: {
+      file: 'test/e2e/two-versions.test.ts',
+      name: 'a rolling deploy of a changed read model, and the way back: under load no error, and nothing lost',
+    },
+  },
+  {
+    rule: 'An API process is not ready before its read models have caught up once',
+    without: [
+      { file: 'src/app/versions.ts', from: 'if (missing.length === 0)', to: 'if (missing.length >= 0)' },
+    ],
+    test: {
+      file: 'test/e2e/two-versions.test.ts',
+      name: 'a rolling deploy of a changed read model, and the way back: under load no error, and nothing lost',
+    },
+  },
 ];

@@ -29,7 +29,8 @@ export type Installation = {
   readonly environment: Readonly<Record<string, string>>;
   readonly blobDir: string;
   client(): Client;
-  start(role: RoleName, environment?: Record<string, string>): Promise<RoleProcess>;
+  /** @param root another checkout to start it from */
+  start(role: RoleName, environment?: Record<string, string>, root?: string): Promise<RoleProcess>;
   /** Starts all three. */
   startAll(): Promise<Record<RoleName, RoleProcess>>;
   /** An operator who has logged in; the API must run. */
@@ -38,6 +39,7 @@ export type Installation = {
   cli(
     args: readonly string[],
     input?: string,
+    root?: string,
   ): Promise<{ code: number | null; stdout: string; stderr: string }>;
   dispose(): Promise<void>;
 };
@@ -77,9 +79,9 @@ export async function createInstallation(servers: {
     environment,
     blobDir,
     client: () => createClient(`http://127.0.0.1:${port}`),
-    async start(role, extra = {}) {
+    async start(role, extra = {}, root = ROOT) {
       const managementPort = await freePort();
-      const child = spawn(process.execPath, [join(ROOT, 'src/main.ts'), '--roles', role], {
+      const child = spawn(process.execPath, [join(root, 'src/main.ts'), '--roles', role], {
         env: {
           PATH: process.env.PATH ?? '',
           ...environment,
@@ -130,7 +132,7 @@ export async function createInstallation(servers: {
       if (made.code !== 0) throw new Error(`making an operator: ${made.stderr}`);
       return installation.client().logIn(email, password);
     },
-    cli: (args, input) => runCli(args, environment, input),
+    cli: (args, input, root) => runCli(args, environment, input, root),
     async dispose() {
       await Promise.all(processes.map((running) => running.kill()));
       await rm(blobDir, { recursive: true, force: true });
@@ -165,8 +167,8 @@ function roleProcess(name: RoleName, child: ChildProcess, managementUrl: string)
   };
 }
 
-function runCli(args: readonly string[], environment: Record<string, string>, input = '') {
-  const child = spawn(process.execPath, [join(ROOT, 'src/cli/main.ts'), ...args], {
+function runCli(args: readonly string[], environment: Record<string, string>, input = '', root = ROOT) {
+  const child = spawn(process.execPath, [join(root, 'src/cli/main.ts'), ...args], {
     env: { PATH: process.env.PATH ?? '', ...environment },
   });
   let stdout = '';
