@@ -26,7 +26,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       partition int NOT NULL,
       from_cursor text NOT NULL,
       to_cursor text NOT NULL,
-      -- Last seq of the partition when it was moved; null: it is not known to have been.
+      -- The partition's last event when it was moved; null: it is not known to have been.
+      head_epoch int,
       head_seq bigint,
       moved_at timestamptz NOT NULL DEFAULT now(),
       moved_by text NOT NULL,

@@ -99,3 +99,23 @@ export async function changeGroup(
   const [version, paused] = await Promise.all([pauseChanges(deps.db, name), pausedGroups(deps.db)]);
   return { ...recorded, body: { id: name, version, paused: paused.has(name) } };
 }
+
+/** Whether its cursors can be moved. Refused with `not_found`, `group_not_seekable`, `group_not_paused`. */
+export async function seekable(db: Db, name: string): Promise<Decision<never>> {
+  const group = groupNamed(name);
+  if (group?.kind === 'projection') {
+    return refuse(
+      'group_not_seekable',
+      'The rows of a read model follow from all events up to its checkpoint: moved, it would be wrong. To make it anew: millrace projections rebuild.',
+    );
+  }
+  if (group?.kind === 'ledger') {
+    return refuse(
+      'group_not_seekable',
+      'The ledger holds every event once: there is nowhere else for it to be.',
+    );
+  }
+  const known = pausable(name);
+  if (!known.ok || (await pausedGroups(db)).has(name)) return known;
+  return refuse('group_not_paused', `${name} is reading: pause it first (millrace groups pause ${name}).`);
+}

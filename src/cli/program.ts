@@ -4,7 +4,7 @@ import { accountsCommand } from './accounts.ts';
 import { deadLettersCommand } from './dead-letters/commands.ts';
 import { examples } from './examples.ts';
 import { EXIT_CODES } from './exit.ts';
-import { groupsCommand } from './groups.ts';
+import { groupsCommand } from './groups/commands.ts';
 import { jobsCommand } from './jobs/commands.ts';
 import { ledgerCommand } from './ledger.ts';
 import { migrate } from './migrate.ts';

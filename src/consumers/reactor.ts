@@ -1,8 +1,8 @@
 import { commitReactions, type Reaction, type ReactionDeps } from '../commands/reactions.ts';
 import type { RawEvent } from '../domain/event.ts';
-import type { EventId } from '../domain/ids.ts';
 import type { OpenEventStore } from '../eventstore/store.ts';
-import type { Checkpoint, OrderedGroup } from '../eventstore/types.ts';
+import type { OrderedGroup } from '../eventstore/types.ts';
+import { cursorText, readCursor } from './reactor-cursor.ts';
 
 /** Reads the log in order, and says which job follows from an event. */
 export type Reactor = {
@@ -40,7 +40,7 @@ export function createReactorGroup(
   ): Promise<void> {
     const from = cursors.get(partition);
     if (!from) throw new Error(`${name} has not opened partition ${partition}`);
-    const text = `${to.epoch} ${to.seq} ${to.id}`;
+    const text = cursorText({ ...to, eventId: to.id });
     const lease = { group: name, token };
     await commitReactions(
       deps,
@@ -93,13 +93,4 @@ function keyOf({ keys }: Pick<OpenEventStore, 'keys'>, partition: number, name: 
   const names = keys[partition];
   if (!names) throw new Error(`there is no partition ${partition}`);
   return names.cursor(name);
-}
-
-/** `<epoch> <seq> <event id>`; '': it has read nothing yet. */
-function readCursor(text: string): Checkpoint {
-  if (text === '') return { epoch: 0, seq: 0, eventId: null };
-  const [epoch, seq, eventId] = text.split(' ');
-  if (eventId === undefined) throw new Error(`"${text}" is no cursor`);
-  // Written by `move`, of an event of the log.
-  return { epoch: Number(epoch), seq: Number(seq), eventId: eventId as EventId };
 }

@@ -10,6 +10,8 @@ export type Decision<E> =
 export type RefusalCode =
   | 'email_taken'
   | 'group_not_pausable'
+  | 'group_not_paused'
+  | 'group_not_seekable'
   | 'wrong_credentials'
   | 'session_ended'
   | 'refresh_token_reused'

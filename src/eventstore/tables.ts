@@ -131,6 +131,7 @@ export type LedgerTables = {
     partition: number;
     from_cursor: string;
     to_cursor: string;
+    head_epoch: number | null;
     head_seq: number | null;
     moved_at: Generated<Date>;
     moved_by: string;

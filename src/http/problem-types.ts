@@ -72,6 +72,16 @@ export const problemTypes: Readonly<Record<ProblemCode, ProblemType>> = {
     title: 'The group cannot be paused',
     help: 'Projections and reactors can be paused. The ledger cannot: what it has not copied yet would be lost with Redis, and could not be trimmed from it.',
   },
+  group_not_paused: {
+    status: 409,
+    title: 'The group is not paused',
+    help: 'Pause it first: where it stands can be changed only while it stands still.',
+  },
+  group_not_seekable: {
+    status: 409,
+    title: 'The group cannot be put elsewhere',
+    help: 'Only reactors can be put elsewhere in the log. A read model is made anew by a rebuild, as its rows follow from all events before; the ledger holds every event once.',
+  },
   headers_too_large: {
     status: 431,
     title: 'The header fields are too large',

@@ -77,3 +77,35 @@ test('a group is paused and resumed from the command line; the ledger is not', a
   const unknown = await cli('pause', 'nothing', '--dry-run');
   expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringContaining('There is no group nothing; ')]);
 }, 60_000);
+
+test('a reactor is put elsewhere and back from the command line, if it is paused; a read model is not', async () => {
+  const { installation } = await sharedSetting();
+  await Promise.all([installation.start('api'), installation.start('projectors')]);
+  const client = installation.client();
+  const { token } = await client.register();
+  const runAt = new Date(Date.now() + 3_600_000).toISOString();
+  await client.send('POST', '/v1/jobs', { token, body: { type: 'echo', payload: {}, runAt } });
+  const cli = (...args: string[]) => installation.cli(['groups', ...args]);
+  const why = ['--reason', 'nobody wants to hear of these', '--yes', '--json'];
+
+  const running = await cli('seek', 'notifier', '--to', 'end', ...why);
+  expect([running.code, running.stderr]).toEqual([1, expect.stringContaining('pause it first')]);
+  const model = await cli('seek', 'projection:jobs@2', '--to', 'end', ...why);
+  expect([model.code, model.stderr]).toEqual([1, expect.stringContaining('projections rebuild')]);
+  await cli('pause', 'notifier', ...why);
+  expect((await cli('seek', 'notifier', '--undo', ...why)).stderr).toContain('No seek of notifier');
+  expect((await cli('seek', 'notifier', ...why)).code).toBe(2);
+
+  const planned = JSON.parse((await cli('seek', 'notifier', '--to', 'end', '--dry-run', '--json')).stdout);
+  expect(planned.partitions.length).toBeGreaterThan(0);
+  expect(planned.partitions[0]).toMatchObject({ from: 0, readAgain: 0 });
+  const moved = JSON.parse((await cli('seek', 'notifier', '--to', 'end', ...why)).stdout);
+  // A record of an operation is an event, too: there are more of them than when it was planned.
+  expect(moved.partitions.length).toBeGreaterThanOrEqual(planned.partitions.length);
+  const undone = JSON.parse((await cli('seek', 'notifier', '--undo', ...why)).stdout);
+  expect(undone.partitions).toEqual(
+    moved.partitions.map(({ partition, from, to }: { partition: number; from: number; to: number }) => ({
+      ...{ partition, from: to, to: from, passedOver: 0, readAgain: to },
+    })),
+  );
+}, 90_000);

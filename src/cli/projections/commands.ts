@@ -1,5 +1,5 @@
 import { Command } from 'commander';
-import { projectionPauseCommands } from '../groups.ts';
+import { projectionPauseCommands } from '../groups/pause.ts';
 import { rebuildCommands } from './rebuild.ts';
 
 /** `millrace projections …` */

@@ -8,6 +8,7 @@ import { encodeTimer } from '../../eventstore/commit-request.ts';
 import { readLedger } from '../../eventstore/ledger-read.ts';
 import type { PartitionKeys } from '../../eventstore/partitions.ts';
 import type { LedgerTables } from '../../eventstore/tables.ts';
+import { readCursor } from '../reactor-cursor.ts';
 import { type LedgerSource, nextTicks, type UnfinishedJob, unfinishedJobs } from './unfinished.ts';
 
 /** So much of the log is given back: restarts and readers near its end compare with it. */
@@ -195,20 +196,53 @@ function idIn(answer: string): StreamId | undefined {
   return typeof id === 'string' ? parseStreamId(id) : undefined;
 }
 
-/** Where the reactor stood when it last did something: what came since it sees again, and finds nothing to do. */
+/**
+ * Where the reactor stood when it last did something: what came since it sees again, and finds nothing to do. But where an
+ * operator has moved its cursor since then, there: what he had it pass over stays passed over.
+ */
 async function cursorOf(
   db: Kysely<LedgerTables>,
   partition: number,
   reactor: string,
 ): Promise<string | undefined> {
-  const { rows } = await sql<{ epoch: number; seq: number; event_id: string }>`
+  const moved = await lastMove(db, partition, reactor);
+  const { rows } = await sql<Cursor>`
     SELECT epoch, seq, event_id FROM ledger WHERE partition = ${partition} AND seq = (
       SELECT max((meta::json -> 'reaction' ->> 'seq')::bigint) FROM ledger
-      WHERE partition = ${partition} AND type = 'JobEnqueued' AND meta LIKE ${`%"reaction":{"reactor":"${reactor}"%`})`.execute(
-    db,
-  );
-  const at = rows[0];
+      WHERE partition = ${partition} AND type = 'JobEnqueued' AND meta LIKE ${`%"reaction":{"reactor":"${reactor}"%`}
+        AND (epoch, seq) > (${moved?.head_epoch ?? -1}::int, ${moved?.head_seq ?? 0}::bigint))`.execute(db);
+  const at = rows[0] ?? (moved && (await lastUpTo(db, partition, readCursor(moved.to_cursor).seq)));
   return at && `${at.epoch} ${at.seq} ${at.event_id}`;
+}
+
+type Cursor = { epoch: number; seq: number; event_id: string };
+
+async function lastMove(db: Kysely<LedgerTables>, partition: number, reactor: string) {
+  return db
+    .selectFrom('cursor_moves')
+    .select(['to_cursor', 'head_epoch', 'head_seq'])
+    .where('group_name', '=', reactor)
+    .where('partition', '=', partition)
+    .where('head_seq', 'is not', null)
+    .orderBy('id', 'desc')
+    .limit(1)
+    .executeTakeFirst();
+}
+
+/** The event at a seq, or, where that was lost, the last before it. */
+async function lastUpTo(
+  db: Kysely<LedgerTables>,
+  partition: number,
+  seq: number,
+): Promise<Cursor | undefined> {
+  return db
+    .selectFrom('ledger')
+    .select(['epoch', 'seq', 'event_id'])
+    .where('partition', '=', partition)
+    .where('seq', '<=', seq)
+    .orderBy('seq', 'desc')
+    .limit(1)
+    .executeTakeFirst();
 }
 
 /** Sends commands some hundreds at a time, and throws what any of them answers with. */

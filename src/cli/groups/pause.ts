@@ -1,22 +1,8 @@
-import { Command } from 'commander';
-import { changeGroup, foreseeGroupChange, type GroupChange, groupOfReadModel } from '../app/groups.ts';
-import { agreed, type ChangeOptions, changeOptions, contextOf, RefusedError } from './changes.ts';
-import { examples } from './examples.ts';
-import { withInstallation } from './installation.ts';
-
-/** `millrace groups …` */
-export function groupsCommand(): Command {
-  const groups = new Command('groups').description(
-    'What reads the log in order: the ledger, projections, reactors.',
-  );
-  pauseCommands(groups, (name) => name, {
-    what: 'group',
-    pause: 'a consumer group: it applies nothing more, in any process, until it is resumed',
-    resume: 'a consumer group: it goes on where it stands',
-    example: 'notifier',
-  });
-  return groups;
-}
+import type { Command } from 'commander';
+import { changeGroup, foreseeGroupChange, type GroupChange, groupOfReadModel } from '../../app/groups.ts';
+import { agreed, type ChangeOptions, changeOptions, contextOf, RefusedError } from '../changes.ts';
+import { examples } from '../examples.ts';
+import { withInstallation } from '../installation.ts';
 
 /** Adds `pause` and `resume` to `millrace projections`. */
 export function projectionPauseCommands(projections: Command): void {
@@ -28,7 +14,8 @@ export function projectionPauseCommands(projections: Command): void {
   });
 }
 
-function pauseCommands(
+/** Adds `pause` and `resume` to a command. @param groupOf the group that a name stands for */
+export function pauseCommands(
   parent: Command,
   groupOf: (name: string) => string,
   words: Readonly<Record<GroupChange | 'what' | 'example', string>>,
