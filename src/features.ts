@@ -1,15 +1,18 @@
 import { settlingJobs } from './consumers/dead-letters.ts';
 import { echoJob } from './consumers/echo.ts';
 import { emailJob } from './consumers/emails.ts';
+import { eraseJob } from './consumers/erasures.ts';
 import { exportJob } from './consumers/exports.ts';
 import { httpRequestJob } from './consumers/http-request/job.ts';
 import { settlingJobTypes } from './domain/dead-letters.ts';
 import type { Destination } from './domain/destinations.ts';
 import { emailsBy, type Sender } from './domain/emails.ts';
+import { eraseJobType } from './domain/erasures.ts';
 import { exportJobType } from './domain/exports.ts';
 import { httpRequestsTo } from './domain/http-requests.ts';
 import { accountRoutes } from './http/accounts.ts';
 import { deadLetterRoutes } from './http/dead-letters.ts';
+import { erasureRoutes } from './http/erasures.ts';
 import { exportRoutes } from './http/exports.ts';
 import { groupRoutes } from './http/groups.ts';
 import { jobRoutes } from './http/jobs/routes.ts';
@@ -20,6 +23,7 @@ import { sessionRoutes } from './http/sessions.ts';
 import { webhookRoutes } from './http/webhooks.ts';
 import { projection as accounts } from './projections/accounts.ts';
 import { projection as deadLetters } from './projections/dead-letters/table.ts';
+import { projection as erasures } from './projections/erasures.ts';
 import { projection as exports } from './projections/exports.ts';
 import { projection as jobs } from './projections/jobs/table.ts';
 import { projection as operations } from './projections/operations/table.ts';
@@ -29,6 +33,7 @@ import { projection as schedules } from './projections/schedules.ts';
 export const features = {
   accounts: { routes: accountRoutes, projection: accounts },
   sessions: { routes: sessionRoutes },
+  erasures: { routes: erasureRoutes, projection: erasures, job: eraseJob },
   jobs: { routes: jobRoutes, projection: jobs },
   'dead-letters': { routes: deadLetterRoutes, projection: deadLetters, jobs: settlingJobs },
   queues: { routes: queueRoutes },
@@ -44,7 +49,12 @@ export const features = {
 export const plainJobs = [echoJob] as const;
 
 /** Types of jobs that this code knows: what requests are checked against. */
-export const jobTypes = [exportJobType, ...Object.values(settlingJobTypes), ...plainJobs] as const;
+export const jobTypes = [
+  exportJobType,
+  eraseJobType,
+  ...Object.values(settlingJobTypes),
+  ...plainJobs,
+] as const;
 
 type Settings = {
   readonly HTTP_REQUEST_ALLOW: readonly Destination[];
@@ -74,4 +84,5 @@ export const projections = {
   schedules,
   'dead-letters': deadLetters,
   operations,
+  erasures,
 } as const;

@@ -10,6 +10,7 @@ const FEATURES = [
   'sessions',
   'jobs',
   'exports',
+  'erasures',
   'schedules',
   'queues',
   'groups',

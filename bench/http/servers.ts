@@ -11,6 +11,7 @@ import { requestExport } from '../../src/commands/exports.ts';
 import { type CommandContext, type CommandDeps, changeOf, handle } from '../../src/commands/handle.ts';
 import { login } from '../../src/commands/sessions.ts';
 import { readConfig } from '../../src/config.ts';
+import { accountFold } from '../../src/domain/accounts.ts';
 import { type JobId, streamId } from '../../src/domain/ids.ts';
 import { enqueueJob } from '../../src/domain/jobs/requests.ts';
 import { jobFold } from '../../src/domain/jobs/state.ts';
@@ -97,7 +98,10 @@ async function enqueue(deps: CommandDeps, context: CommandContext, job: { type: 
 
 const contextOf = commandContexts({ hmac: side.hmac, durability: 'memory' });
 const checkSession = createSessionCheck(
-  async (id) => (await side.store.load(id, sessionFold)).state,
+  {
+    session: async (id) => (await side.store.load(id, sessionFold)).state,
+    account: async (id) => (await side.store.load(id, accountFold)).state,
+  },
   storeOutageOf,
 );
 const streams = createStreams();

@@ -1,5 +1,5 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from 'node:crypto';
-import type { Kysely, Transaction } from 'kysely';
+import { type Kysely, sql, type Transaction } from 'kysely';
 import type { Sealed } from '../domain/accounts.ts';
 import type { AccountId } from '../domain/ids.ts';
 import { deleteCredentials, findCredentials, type Passwords, saveCredentials } from './passwords.ts';
@@ -74,6 +74,25 @@ export async function findPersonKey(db: Db, master: MasterKey, accountId: string
 /** What was sealed with it can never be opened again. */
 export async function deletePersonKey(db: Db, accountId: AccountId): Promise<void> {
   await db.deleteFrom('person_keys').where('account_id', '=', accountId).execute();
+}
+
+/**
+ * Deletes keys and passwords of all who were erased, as far as the ledger holds their `AccountErased`: what a Postgres that
+ * went back has brought back goes again. The read model `erasures` says who they are.
+ * @returns accounts of which there was something
+ */
+export async function forgetErased(db: Kysely<PeopleTables>): Promise<string[]> {
+  const { rows } = await sql<{ account_id: string }>`
+    WITH erased AS (
+      SELECT e.id FROM erasures_v1 AS e
+      JOIN checkpoints AS c ON c.group_name = 'ledger' AND c.partition = e.partition AND c.seq >= e.seq
+    ), keys AS (
+      DELETE FROM person_keys USING erased WHERE account_id = erased.id RETURNING account_id
+    ), passwords AS (
+      DELETE FROM credentials USING erased WHERE account_id = erased.id RETURNING account_id
+    )
+    SELECT account_id FROM keys UNION SELECT account_id FROM passwords`.execute(db);
+  return rows.map(({ account_id }) => account_id);
 }
 
 /** AES-256-GCM, bound to the account, so that one person's text can't be passed off as another's. */

@@ -4,12 +4,15 @@ import { type Hmac, webhookSecrets } from '../access/signing.ts';
 import { readTokenKeys } from '../access/tokens.ts';
 import { createDiskStore } from '../blobs/disk.ts';
 import { registerAccount } from '../commands/accounts.ts';
+import { eraseAccount } from '../commands/erasures.ts';
 import { requestExport } from '../commands/exports.ts';
 import { cancelJob, discardJob, enqueueJob, foreseeChange, retryJob } from '../commands/jobs/requests.ts';
 import { pauseQueue, resumeQueue } from '../commands/queues.ts';
 import { createSchedule, deleteSchedule } from '../commands/schedules.ts';
 import { endSession, login, refreshSession } from '../commands/sessions.ts';
+import { accountFold } from '../domain/accounts.ts';
 import type { RawEvent } from '../domain/event.ts';
+import type { AccountId } from '../domain/ids.ts';
 import { createJobTypes } from '../domain/job-types.ts';
 import { sessionFold } from '../domain/sessions.ts';
 import { connectSubscriber } from '../eventstore/connections.ts';
@@ -57,7 +60,14 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
   const streams = createStreams({ perAccount: config.STREAMS_PER_ACCOUNT, metrics });
   const contextOf = commandContexts({ hmac, durability: config.DURABILITY });
   const loadSession = (id: Parameters<typeof store.load>[0]) => store.load(id, sessionFold);
-  const checkSession = createSessionCheck(async (id) => (await loadSession(id)).state, storeOutageOf);
+  const loadAccount = (id: AccountId) => store.load(id, accountFold);
+  const checkSession = createSessionCheck(
+    {
+      session: async (id) => (await loadSession(id)).state,
+      account: async (id) => (await loadAccount(id)).state,
+    },
+    storeOutageOf,
+  );
   const takeLimit = limiter(base, store, hmac);
   const blobs = createDiskStore(config.BLOB_DIR);
   const blobSecret = hmac('blob urls', '');
@@ -107,6 +117,14 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         refreshSession: (...rest) => refreshSession(commands, ...rest),
         endSession: (...rest) => endSession(commands, ...rest),
         loadSession,
+      }),
+      features.erasures.routes({
+        hmac,
+        contextOf,
+        takeLimit,
+        passwordMatches: side.people.passwordMatches,
+        eraseAccount: (...rest) => eraseAccount(commands, ...rest),
+        loadAccount,
       }),
       features.jobs.routes({
         hmac,

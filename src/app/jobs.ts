@@ -6,6 +6,7 @@ import type { JobDefinition } from '../consumers/define-job.ts';
 import { addressCheck } from '../consumers/http-request/addresses.ts';
 import { emailRules, features, plainJobs } from '../features.ts';
 import type { Parts } from './base.ts';
+import { erasureDeps } from './erasing.ts';
 import { randomText } from './random.ts';
 import { settlingDeps } from './settling.ts';
 import { peopleOf } from './write-side.ts';
@@ -29,6 +30,7 @@ export function jobDefinitions(config: Config, parts: Pick<Parts, 'db' | 'store'
       secretOf: webhookSecrets(createHmacs(config.HMAC_KEY)),
     }),
     ...features['dead-letters'].jobs(settlingDeps(config, parts)),
+    features.erasures.job(erasureDeps(config, parts)),
     features.emails.job({ rules: emailRules(config), smtpUrl: config.SMTP_URL }),
   ];
 }

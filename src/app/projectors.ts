@@ -11,6 +11,7 @@ import type { AnyProjection, AnyRow } from '../projections/projection.ts';
 import { createProjectionGroup } from '../projections/runner.ts';
 import { type Base, openParts, type Role } from './base.ts';
 import { roleDeps, roleOf } from './consuming.ts';
+import { keepErased } from './erasing.ts';
 import { forEachReadModel } from './read-models.ts';
 import { createRebuilding } from './rebuilding.ts';
 import { untilNotNeeded } from './versions.ts';
@@ -57,7 +58,9 @@ export async function startProjectorRole(base: Base): Promise<Role> {
       await running.stop();
     },
   };
+  const keeping = keepErased(db, base.logger);
   return roleOf('projectors', staying, { db, store }, async () => {
+    keeping.stop();
     await rebuilding.stop();
     await pool.end();
     await parts.close();

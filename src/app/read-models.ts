@@ -14,5 +14,6 @@ export function forEachReadModel<T>(
     schedules: use(projections.schedules),
     'dead-letters': use(projections['dead-letters']),
     operations: use(projections.operations),
+    erasures: use(projections.erasures),
   };
 }

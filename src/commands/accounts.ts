@@ -4,8 +4,10 @@ import {
   registerAccount as decideRegistration,
   type Email,
   emailFold,
+  isErased,
   type Role,
   type Sealed,
+  wasErased,
 } from '../domain/accounts.ts';
 import { type AccountId, partitionOf } from '../domain/ids.ts';
 import type { Loaded } from '../eventstore/types.ts';
@@ -42,6 +44,9 @@ export async function registerAccount(
   if (!minted.ok) return { kind: 'key_reused' };
   const accountId: AccountId = minted.id;
 
+  // Of an account that was erased since nothing may be made again: no key, no password.
+  const { state: known } = await streamFor(deps, accountId, accountFold, minted.fresh);
+  if (isErased(known)) return { kind: 'refused', refusal: wasErased().refusal };
   // Cheap refusal before the costly hash; the commit decides again.
   let email: Loaded<Email> | undefined = await deps.store.load(emailId, emailFold);
   const early = claimEmail(email.state, accountId);

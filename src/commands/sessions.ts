@@ -160,15 +160,15 @@ function sessionOf(deps: Pick<SessionDeps, 'hmac' | 'sha256'>, refreshToken: str
   return ours ? sessionId : undefined;
 }
 
-/** Ends a session; its access token stops working at once. Ending it again changes nothing. */
+/** Ends a session; its access token stops working at once. Ending it again changes nothing. Default: logged out. */
 export async function endSession(
   deps: CommandDeps,
   context: CommandContext,
-  input: { readonly sessionId: SessionId },
+  input: { readonly sessionId: SessionId; readonly reason?: 'logged_out' | 'erased' },
 ): Promise<CommandResult<{ id: SessionId; version: number }>> {
   return handle(deps, context, partitionOf(input.sessionId), async () => {
     const loaded = await deps.store.load(input.sessionId, sessionFold);
-    const decision = decideEnd(loaded.state, 'logged_out');
+    const decision = decideEnd(loaded.state, input.reason ?? 'logged_out');
     if (!decision.ok) return decision;
     const at = deps.now().toISOString();
     const change = changeOf(

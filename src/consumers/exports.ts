@@ -5,15 +5,21 @@ import type { Kysely } from 'kysely';
 import type { BlobStore } from '../blobs/blobs.ts';
 import type { RawEvent, Recorded } from '../domain/event.ts';
 import { codec } from '../domain/events.ts';
-import { type ExportEvent, type ExportPayload, ExportResult, exportJobType } from '../domain/exports.ts';
+import {
+  type ExportEvent,
+  type ExportPayload,
+  ExportResult,
+  exportJobType,
+  filesOf,
+} from '../domain/exports.ts';
 import { type AccountId, type ExportId, parseStreamId } from '../domain/ids.ts';
 import { formatPosition } from '../domain/position.ts';
 import type { Archives } from '../eventstore/archive/archives.ts';
-import { ledgerHeads } from '../eventstore/checkpoints.ts';
 import { countLedger, readLedger, readStream } from '../eventstore/ledger-read.ts';
 import type { LedgerTables } from '../eventstore/tables.ts';
 import { defineJob, type JobContext } from './define-job.ts';
 import { type ExportRow, exportFormats } from './export-format.ts';
+import { LEDGER_POLL_MS, ledgerHolds } from './ledger-holds.ts';
 
 export type ExportDeps = {
   readonly db: Kysely<LedgerTables>;
@@ -28,7 +34,6 @@ export type ExportDeps = {
 
 /** Events read at once: what bounds the memory of an export, whatever its size. */
 const PAGE = 500;
-const LEDGER_POLL_MS = 25;
 
 type Requested = Recorded<ExportEvent>;
 
@@ -50,7 +55,7 @@ async function runExport(deps: ExportDeps, context: JobContext<ExportPayload>): 
   const limits = request.data.heads.map((head, partition) =>
     partition === request.partition ? request.seq : head,
   );
-  await ledgerHolds(deps, limits, signal);
+  await ledgerHolds(deps.db, limits, signal);
 
   const owner = request.data.scope === 'own' ? request.meta.owner : undefined;
   if (request.data.scope === 'own' && owner === undefined)
@@ -72,7 +77,7 @@ async function runExport(deps: ExportDeps, context: JobContext<ExportPayload>): 
 
   // Every run writes a file of its own: a stale worker that is still writing spoils nothing. What earlier runs have
   // left was never accepted, or this one would not be.
-  const folder = `exports/${exportId}/`;
+  const folder = filesOf(exportId);
   for await (const { key } of deps.blobs.list(folder)) await deps.blobs.remove(key);
   const blob = `${folder}${job.attempt}-${deps.randomText(8)}.${format.extension}.gz`;
   const zipped = pipeline(Readable.from(lines()), createGzip(), () => {
@@ -88,15 +93,6 @@ async function requestIn(deps: ExportDeps, exportId: ExportId, signal: AbortSign
     const [first] = await readStream(deps.db, exportId, {}, deps.archives);
     const event = first && codec.decode(first);
     if (event?.type === 'ExportRequested') return event;
-    await sleep(LEDGER_POLL_MS, undefined, { signal });
-  }
-}
-
-/** Waits until the ledger holds every event up to `limits`, the highest seq of each partition. */
-async function ledgerHolds(deps: ExportDeps, limits: readonly number[], signal: AbortSignal): Promise<void> {
-  for (;;) {
-    const heads = await ledgerHeads(deps.db);
-    if (limits.every((limit, partition) => (heads.get(partition) ?? 0) >= limit)) return;
     await sleep(LEDGER_POLL_MS, undefined, { signal });
   }
 }

@@ -8,6 +8,7 @@ export type Decision<E> =
 
 /** Stable codes of refusals: part of the HTTP contract, identifiers for life. */
 export type RefusalCode =
+  | 'account_erased'
   | 'email_taken'
   | 'group_not_pausable'
   | 'group_not_paused'

@@ -1,6 +1,14 @@
 import type { TSchema } from 'typebox';
 import { Compile } from 'typebox/compile';
-import { type AccountEvent, AccountRegistered, EmailClaimed, type EmailEvent } from './accounts.ts';
+import {
+  AccountErased,
+  AccountErasureCompleted,
+  type AccountEvent,
+  AccountRegistered,
+  EmailClaimed,
+  type EmailEvent,
+  EmailReleased,
+} from './accounts.ts';
 import type { EventMeta, RawEvent, Recorded } from './event.ts';
 import { type ExportEvent, ExportRequested } from './exports.ts';
 import {
@@ -51,6 +59,17 @@ type Definition = {
 export const eventTypes: Readonly<Record<DomainEventType, Definition>> = {
   AccountRegistered: { schema: 1, data: AccountRegistered, summary: 'A person registered.' },
   EmailClaimed: { schema: 1, data: EmailClaimed, summary: 'An email now belongs to an account.' },
+  EmailReleased: { schema: 1, data: EmailReleased, summary: 'An email belongs to no account any more.' },
+  AccountErased: {
+    schema: 1,
+    data: AccountErased,
+    summary: 'An account is closed for good; what is known of the person goes.',
+  },
+  AccountErasureCompleted: {
+    schema: 1,
+    data: AccountErasureCompleted,
+    summary: 'Nothing is left that was known of the person.',
+  },
   SessionStarted: { schema: 1, data: SessionStarted, summary: 'Somebody logged in.' },
   SessionRefreshed: { schema: 1, data: SessionRefreshed, summary: 'A session got new tokens.' },
   SessionEnded: { schema: 1, data: SessionEnded, summary: 'A session ended; its tokens work no more.' },

@@ -23,6 +23,11 @@ export const ExportRequested = Type.Object({
   heads: Type.Array(Type.Integer({ minimum: 0 }), { maxItems: 1024 }),
 });
 
+/** Where the files of an export lie in the blob store: all of them, and no other's. */
+export function filesOf(exportId: string): string {
+  return `exports/${exportId}/`;
+}
+
 /** What the export's job yields: the result in its `JobCompleted`. */
 export const ExportResult = Type.Object({
   blob: Type.String({ maxLength: 300 }),

@@ -42,6 +42,11 @@ type ProblemType = {
 
 /** The one place where a code becomes HTTP. It does not compile while a code is missing. */
 export const problemTypes: Readonly<Record<ProblemCode, ProblemType>> = {
+  account_erased: {
+    status: 410,
+    title: 'The account was erased',
+    help: 'All that was known of its person is gone for good. The email may register anew, as another account.',
+  },
   already_done: {
     status: 409,
     title: 'This was done before',

@@ -15,7 +15,9 @@ export type AccountsTable = {
 
 type AccountRow = Selectable<AccountsTable>;
 
-export const projection: Projection<AccountRow, AccountEvent> = {
+type Registered = Extract<AccountEvent, { type: 'AccountRegistered' }>;
+
+export const projection: Projection<AccountRow, Registered> = {
   name: 'accounts',
   version: 1,
   table: 'accounts_v1',

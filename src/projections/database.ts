@@ -1,6 +1,7 @@
 import type { LedgerTables } from '../eventstore/tables.ts';
 import type { AccountsTable } from './accounts.ts';
 import type { DeadLettersTable } from './dead-letters/table.ts';
+import type { ErasuresTable } from './erasures.ts';
 import type { ExportsTable } from './exports.ts';
 import type { ReadModelsTable, RebuildsTable } from './generations.ts';
 import type { JobsTable } from './jobs/table.ts';
@@ -19,6 +20,7 @@ export type ReadModelTables = {
   schedules_v1: SchedulesTable;
   dead_letters_v1: DeadLettersTable;
   operations_v1: OperationsTable;
+  erasures_v1: ErasuresTable;
   parked_events: ParkedEventsTable;
   read_models: ReadModelsTable;
   rebuilds: RebuildsTable;

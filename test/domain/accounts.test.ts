@@ -9,6 +9,8 @@ import {
 
 const data = { email: 'sealed:v1:e' as Sealed, name: 'sealed:v1:n' as Sealed, role: 'user' } as const;
 
+const meta = { at: '2026-01-01T00:00:00.000Z', correlation: 'c' };
+
 describe('an email', () => {
   const claimed = emailFold.evolve(emailFold.initial, {
     type: 'EmailClaimed',
@@ -35,7 +37,7 @@ describe('an account', () => {
   it('is registered once', () => {
     const event = { type: 'AccountRegistered', data } as const;
     expect(registerAccount(accountFold.initial, data)).toEqual({ ok: true, events: [event] });
-    expect(registerAccount(accountFold.evolve(accountFold.initial, event), data)).toEqual({
+    expect(registerAccount(accountFold.evolve(accountFold.initial, { ...event, ...meta }), data)).toEqual({
       ok: true,
       events: [],
     });

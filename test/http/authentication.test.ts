@@ -210,7 +210,10 @@ describe('a session', () => {
   test('that can not be loaded is a fault, and lets nobody in, unless the store is out', async () => {
     const { createSessionCheck } = await import('../../src/access/sessions.ts');
     const { storeOutageOf } = await import('../../src/http/failures.ts');
-    const failing = (error: Error) => createSessionCheck(() => Promise.reject(error), storeOutageOf);
+    const failing = (error: Error) => {
+      const load = () => Promise.reject(error);
+      return createSessionCheck({ session: load, account: load }, storeOutageOf);
+    };
     const caller = { accountId: 'a', sessionId: 's', role: 'user' } as never;
     await expect(failing(new TypeError('bug'))(caller)).rejects.toThrow('bug');
     await expect(failing(new StoreUnavailableError('away'))(caller)).resolves.toBe('away');

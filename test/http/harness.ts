@@ -28,7 +28,13 @@ export function edge(options: { routes?: readonly Routes[] } & Partial<Omit<Serv
     logger,
     tokens,
     hmac,
-    checkSession: createSessionCheck(async (id) => sessions.get(id) ?? { phase: 'none' }, storeOutageOf),
+    checkSession: createSessionCheck(
+      {
+        session: async (id) => sessions.get(id) ?? { phase: 'none' },
+        account: async () => ({ phase: 'active', role: 'user' }),
+      },
+      storeOutageOf,
+    ),
     takeLimit: async () => 'unknown',
     streams: createStreams(),
     ...options,

@@ -17,6 +17,7 @@ import { blobRoutes } from '../../src/http/blobs.ts';
 import { commandContexts } from '../../src/http/commands.ts';
 import { deadLetterRoutes } from '../../src/http/dead-letters.ts';
 import { createStreams } from '../../src/http/draining.ts';
+import { erasureRoutes } from '../../src/http/erasures.ts';
 import { exportRoutes } from '../../src/http/exports.ts';
 import { groupRoutes } from '../../src/http/groups.ts';
 import { jobRoutes } from '../../src/http/jobs/routes.ts';
@@ -39,6 +40,7 @@ export const scheduleId: ScheduleId = streamId('sched', 3, 'd'.repeat(20));
 type Overrides = Partial<
   Parameters<typeof accountRoutes>[0] &
     Parameters<typeof sessionRoutes>[0] &
+    Parameters<typeof erasureRoutes>[0] &
     Parameters<typeof jobRoutes>[0] &
     Parameters<typeof exportRoutes>[0] &
     Parameters<typeof queueRoutes>[0] &
@@ -70,6 +72,12 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     }),
     endSession: async () => done({ id: sessionId, version: 3 }),
     loadSession: async () => ({ state: { phase: 'none' as const }, version: 0 }),
+    passwordMatches: async () => true,
+    eraseAccount: async () => done({ id: accountId, version: 2 }),
+    loadAccount: async () => ({
+      state: { phase: 'erasing' as const, jobId, erasedAt: '2026-01-01T00:00:00.000Z' },
+      version: 2,
+    }),
     requestExport: async () => done({ id: exportId, version: 2, jobId, status: 'queued' as const }),
     findAccount: async () => undefined,
     openFor: async (_id: string, texts: readonly string[]) => [...texts],
@@ -127,6 +135,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     routes: [
       accountRoutes(deps),
       sessionRoutes(deps),
+      erasureRoutes(deps),
       streamTicketRoutes(deps),
       jobRoutes(deps),
       exportRoutes(deps),

@@ -5,6 +5,7 @@ import { readCheckpoint } from '../../../src/eventstore/checkpoints.ts';
 import type { Checkpoint, OrderedGroup } from '../../../src/eventstore/types.ts';
 import * as accounts from '../../../src/projections/accounts.ts';
 import * as deadLetters from '../../../src/projections/dead-letters/table.ts';
+import * as erasures from '../../../src/projections/erasures.ts';
 import * as exports from '../../../src/projections/exports.ts';
 import * as jobs from '../../../src/projections/jobs/table.ts';
 import * as operations from '../../../src/projections/operations/table.ts';
@@ -70,6 +71,7 @@ export const subjects: readonly Subject[] = [
   subject(schedules.projection),
   subject(deadLetters.projection),
   subject(operations.projection),
+  subject(erasures.projection),
 ];
 
 export const start: Checkpoint = { epoch: 0, seq: 0, eventId: null };

@@ -1,5 +1,12 @@
 import fc from 'fast-check';
-import { type AccountEvent, registerAccount } from '../../../src/domain/accounts.ts';
+import {
+  type Account,
+  accountFold,
+  completeErasure,
+  eraseAccount,
+  registerAccount,
+  type Sealed,
+} from '../../../src/domain/accounts.ts';
 import type { Decision } from '../../../src/domain/decision.ts';
 import type { RawEvent } from '../../../src/domain/event.ts';
 import { codec, type DomainEvent } from '../../../src/domain/events.ts';
@@ -37,7 +44,7 @@ import { startSession } from '../../../src/domain/sessions.ts';
 /** What happens to one stream, or to the two of an export, in order. */
 export type Story = readonly { readonly stream: StreamId; readonly event: DomainEvent }[];
 
-const sealed = (text: string) => `sealed:v1:${text}` as Extract<AccountEvent, object>['data']['email'];
+const sealed = (text: string) => `sealed:v1:${text}` as Sealed;
 const unique = fc.stringMatching(/^[0-9A-Za-z]{20}$/);
 const json = fc.jsonValue({ maxDepth: 2 });
 const failure = fc.record({
@@ -153,10 +160,23 @@ function exportStory(partition: number): fc.Arbitrary<Story> {
 }
 
 function accountStory(partition: number): fc.Arbitrary<Story> {
-  return unique.map((unique) => {
+  return fc.tuple(unique, fc.nat(2), fc.nat()).map(([unique, erasing, jobs]) => {
     const id = streamId('acc', partition, unique);
     const data = { email: sealed('e'), name: sealed('n'), role: 'user' } as const;
-    return decided(registerAccount({ phase: 'none' }, data)).map((event) => ({ stream: id, event }));
+    const meta = { at: '2026-01-01T00:00:00.000Z', correlation: 'c' };
+    const erased = { sessions: 1, jobs, schedules: 0, exports: 2 };
+    const jobId = streamId('job', partition, unique);
+    const decisions = [
+      (state: Account) => registerAccount(state, data),
+      (state: Account) => eraseAccount(state, jobId),
+      (state: Account) => completeErasure(state, erased),
+    ];
+    let state: Account = accountFold.initial;
+    return decisions.slice(0, erasing + 1).flatMap((decide) => {
+      const events = decided(decide(state));
+      for (const event of events) state = accountFold.evolve(state, { ...event, ...meta });
+      return events.map((event) => ({ stream: id, event }));
+    });
   });
 }
 

@@ -1,0 +1,116 @@
+import { Type } from 'typebox';
+import type { LimitPolicy, TakeLimit } from '../access/limits.ts';
+import { type Hmac, readSigned, signText } from '../access/signing.ts';
+import type { eraseAccount } from '../commands/erasures.ts';
+import { type Account, Erased } from '../domain/accounts.ts';
+import { type AccountId, parseStreamId } from '../domain/ids.ts';
+import { callerOf } from './authentication.ts';
+import { type ContextOf, commandAnswer, doneOf } from './commands.ts';
+import { limit } from './limits.ts';
+import { Problem } from './problems.ts';
+import { Id, Strict, Time, Version } from './schemas.ts';
+import type { Bound, Routes } from './types.ts';
+
+/** Guesses at a password by who holds a token, from one address. */
+export const ERASURE_LIMIT: LimitPolicy = {
+  kind: 'window',
+  name: 'erasures',
+  limit: 10,
+  windowSeconds: 900,
+};
+/** Who knew the password has made no guess. */
+const GIVEN_BACK = -1;
+
+const RECEIPT = 'receipt of an erasure';
+
+const Password = Strict({ password: Type.String({ minLength: 1, maxLength: 128 }) });
+const Accepted = Type.Object(
+  { id: Id, version: Version },
+  {
+    description:
+      'The account is closed for good. How far it is stands at Location, for which no token is needed.',
+  },
+);
+const Erasure = Type.Object(
+  {
+    id: Id,
+    status: Type.Enum(['erasing', 'erased']),
+    erasedAt: Type.Optional(Time),
+    completedAt: Type.Optional(Time),
+    ended: Type.Optional({
+      ...Erased,
+      description: 'What there was of the account, all of it ended or removed.',
+    }),
+    version: Version,
+  },
+  { description: 'An erasure.' },
+);
+
+export type ErasureDeps = {
+  readonly hmac: Hmac;
+  readonly contextOf: ContextOf;
+  readonly takeLimit: TakeLimit;
+  readonly passwordMatches: (accountId: AccountId, password: string) => Promise<boolean>;
+  readonly eraseAccount: Bound<typeof eraseAccount>;
+  /** From the write side. */
+  readonly loadAccount: (id: AccountId) => Promise<{ readonly state: Account; readonly version: number }>;
+};
+
+export function erasureRoutes(deps: ErasureDeps): Routes {
+  return (app) => {
+    app.post(
+      '/v1/accounts/me/erasure',
+      {
+        schema: {
+          summary: 'Erase your account, and all that is known of you, for good',
+          tags: ['Accounts'],
+          operationId: 'eraseMyAccount',
+          body: Password,
+          response: { 202: Accepted },
+        },
+        config: { auth: 'account', command: true },
+      },
+      async (request, reply) => {
+        const { accountId } = callerOf(request);
+        const subject = `${accountId}\n${request.ip}`;
+        await limit(deps.takeLimit, reply, [{ policy: ERASURE_LIMIT, subject }]);
+        if (!(await deps.passwordMatches(accountId, request.body.password))) {
+          throw new Problem('wrong_credentials', 'The password is wrong. Nothing was erased.');
+        }
+        await deps.takeLimit(ERASURE_LIMIT, subject, GIVEN_BACK);
+        const done = doneOf(await deps.eraseAccount(deps.contextOf(request), { accountId }));
+        const receipt = signText(deps.hmac, RECEIPT, accountId);
+        commandAnswer(reply, done, { status: 202, location: `/v1/erasures/${receipt}` });
+        return reply.code(202).send(done.body);
+      },
+    );
+
+    app.get(
+      '/v1/erasures/:receipt',
+      {
+        schema: {
+          summary: 'See how far an erasure is, by its receipt',
+          description: 'The address is the credential: whoever was erased has no other any more.',
+          tags: ['Accounts'],
+          operationId: 'readErasure',
+          params: Type.Object({ receipt: Type.String({ maxLength: 500 }) }),
+          response: { 200: Erasure },
+        },
+        config: { auth: 'signed' },
+      },
+      async (request, reply) => {
+        const text = readSigned(deps.hmac, RECEIPT, request.params.receipt) ?? '';
+        const id: AccountId | undefined = parseStreamId(text, 'acc');
+        if (!id) throw new Problem('invalid_link', 'This is no receipt of ours.');
+        const { state, version } = await deps.loadAccount(id);
+        if (state.phase !== 'erasing' && state.phase !== 'erased') {
+          throw new Problem('not_found', 'Nobody is being erased here.');
+        }
+        reply.header('cache-control', 'private, no-store');
+        const { phase: status, erasedAt } = state;
+        if (state.phase === 'erasing') return { id, status, erasedAt, version };
+        return { id, status, erasedAt, completedAt: state.completedAt, ended: state.erased, version };
+      },
+    );
+  };
+}

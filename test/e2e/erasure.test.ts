@@ -1,0 +1,245 @@
+import { randomBytes } from 'node:crypto';
+import { Redis } from 'ioredis';
+import { sql } from 'kysely';
+import { describe, expect, it } from 'vitest';
+import { forEachReadModel } from '../../src/app/read-models.ts';
+import { rewind } from '../../src/projections/rewind.ts';
+import { dumpAll, grep } from '../support/dumps.ts';
+import { type Installation, waitUntil } from '../support/installation.ts';
+import { sharedSetting } from '../support/setting.ts';
+import type { World } from '../support/world.ts';
+
+const password = 'correct horse battery';
+
+/** Nobody else is called so, and no random text holds it. */
+function distinctive() {
+  const unique = randomBytes(5).toString('hex');
+  return { email: `q${unique}.lovelace@example.com`, name: `Adaline Qx${unique} Byron` };
+}
+
+async function registered(installation: Installation, person = distinctive()) {
+  const client = installation.client();
+  const made = await client.send('POST', '/v1/accounts', { body: { ...person, password } });
+  expect(made.status).toBe(201);
+  const { token, sessionId } = await client.logIn(person.email, password);
+  return { ...person, id: String(made.body.id), token, sessionId };
+}
+
+function erase(installation: Installation, token: string, with_ = password) {
+  return installation.client().send('POST', '/v1/accounts/me/erasure', { token, body: { password: with_ } });
+}
+
+async function completed(installation: Installation, location: string): Promise<Record<string, unknown>> {
+  const client = installation.client();
+  let body: Record<string, unknown> = {};
+  await waitUntil(
+    async () => {
+      body = (await client.send('GET', location)).body;
+      return body.status === 'erased';
+    },
+    'the erasure to be complete',
+    60_000,
+    () => JSON.stringify(body),
+  );
+  return body;
+}
+
+const keysOf = async (world: World, id: string) => [
+  ...(await world.db.selectFrom('person_keys').select('account_id').where('account_id', '=', id).execute()),
+  ...(await world.db.selectFrom('credentials').select('account_id').where('account_id', '=', id).execute()),
+];
+
+async function readModelsHold(world: World): Promise<void> {
+  await waitUntil(async () => {
+    const { rows } = await sql<{ behind: string }>`
+      SELECT count(*) AS behind FROM checkpoints c JOIN checkpoints l USING (partition)
+      WHERE l.group_name = 'ledger' AND c.group_name LIKE 'projection:%' AND c.seq < l.seq`.execute(world.db);
+    return Number(rows[0]?.behind) === 0;
+  }, 'the read models to hold all that the ledger has');
+}
+
+describe('an erased person', () => {
+  it('is found nowhere any more: not in Redis, tables, files, a rebuilt read model, or one that lagged behind', async () => {
+    const { world, installation } = await sharedSetting({ SCHEDULE_SHORTEST_PAUSE_SECONDS: '1' });
+    const { projectors } = await installation.startAll();
+    const client = installation.client();
+    const ada = await registered(installation);
+    const bob = await registered(installation);
+    const needles = [ada.email, ada.name];
+    const { token } = ada;
+    const exported = await client.exportEvents(token);
+    expect(JSON.stringify(exported.events)).toContain(ada.name);
+    const later = await client.send('POST', '/v1/jobs', {
+      token,
+      body: { type: 'echo', payload: { n: 1 }, runAt: new Date(Date.now() + 3_600_000).toISOString() },
+      headers: { 'idempotency-key': '"later"' },
+    });
+    expect(later.status).toBe(202);
+    const schedule = await client.send('POST', '/v1/schedules', {
+      token,
+      body: { cron: '0 0 1 1 *', job: { type: 'echo', payload: { n: 2 } } },
+    });
+    expect(schedule.status).toBe(201);
+    // What the search would find, if it were there: the file that was made for her.
+    const before = grep(await dumpAll(world, installation.blobDir), needles);
+    expect(before).toEqual(needles.map((needle) => `${needle} in ${placeOf(before[0])}`));
+    expect(before[0]).toMatch(/ in file .*\.gz$/);
+
+    await projectors.stop();
+    const other = await client.logIn(ada.email, password);
+    const accepted = await erase(installation, token);
+    expect(accepted.status).toBe(202);
+    const receipt = String(accepted.headers.get('location'));
+    // At once, though nothing is deleted before the ledger holds it.
+    for (const each of [token, other.token]) {
+      expect((await client.send('GET', '/v1/accounts/me', { token: each })).status).toBe(401);
+      const job = { token: each, body: { type: 'echo', payload: {} } };
+      expect((await client.send('POST', '/v1/jobs', job)).status).toBe(401);
+    }
+    const refresh = { body: { refreshToken: other.answer.body.refreshToken } };
+    expect((await client.send('POST', '/v1/sessions/refresh', refresh)).status).toBe(401);
+    const login = { body: { email: ada.email, password } };
+    expect((await client.send('POST', '/v1/sessions', login)).body.code).toBe('wrong_credentials');
+    expect((await client.send('GET', receipt)).body).toMatchObject({ id: ada.id, status: 'erasing' });
+    expect(await keysOf(world, ada.id)).toHaveLength(2);
+
+    const lagging = await installation.start('projectors');
+    expect(await completed(installation, receipt)).toMatchObject({
+      ended: { sessions: 2, jobs: 1, schedules: 1, exports: 1 },
+    });
+    await readModelsHold(world);
+    expect(grep(await dumpAll(world, installation.blobDir), needles)).toEqual([]);
+    expect(await keysOf(world, ada.id)).toEqual([]);
+    expect(await keysOf(world, bob.id)).toHaveLength(2);
+    const { body: job } = await client.send(
+      'GET',
+      `/v1/jobs/${later.body.id}`,
+      await installation.operator(),
+    );
+    expect(job.status).toBe('cancelled');
+
+    // From the ledger alone, all of it.
+    await lagging.stop();
+    await rewindAll(world);
+    await installation.start('projectors');
+    await readModelsHold(world);
+    expect(grep(await dumpAll(world, installation.blobDir), needles)).toEqual([]);
+    expect((await client.send('GET', '/v1/accounts/me', { token: bob.token })).body.name).toBe(bob.name);
+  });
+
+  it('may register again, as somebody else', async () => {
+    const { installation } = await sharedSetting();
+    await installation.startAll();
+    const ada = await registered(installation);
+    const accepted = await erase(installation, ada.token);
+    await completed(installation, String(accepted.headers.get('location')));
+    const again = await registered(installation, { email: ada.email, name: ada.name });
+    expect(again.id).not.toBe(ada.id);
+    const { body } = await installation.client().send('GET', '/v1/accounts/me', { token: again.token });
+    expect(body).toMatchObject({ id: again.id, email: ada.email });
+  });
+
+  it('was who says so by the password, and nobody else', async () => {
+    const { world, installation } = await sharedSetting({ RATE_LIMITS: 'true' });
+    await installation.start('api');
+    const ada = await registered(installation);
+    const wrong = await erase(installation, ada.token, 'wrong horse battery');
+    expect(wrong.status).toBe(401);
+    expect(wrong.body.code).toBe('wrong_credentials');
+    let answer = wrong;
+    for (let i = 0; i < 20 && answer.status === 401; i++) {
+      answer = await erase(installation, ada.token, 'wrong horse battery');
+    }
+    expect(answer.status).toBe(429);
+    expect(await keysOf(world, ada.id)).toHaveLength(2);
+  });
+});
+
+describe('an erasure', () => {
+  it('goes on when its worker is killed in the middle of it', async () => {
+    const { world, installation } = await sharedSetting();
+    const { projectors, workers } = await installation.startAll();
+    const ada = await registered(installation);
+    const file = (await installation.client().exportEvents(ada.token)).requested;
+    expect(file.status).toBe(202);
+    await projectors.stop();
+    const receipt = String((await erase(installation, ada.token)).headers.get('location'));
+    // It has begun, and waits for the ledger.
+    await waitUntil(
+      async () => (await jobsInRedis(world)).some((job) => /"running".*"account\.erase"/.test(job)),
+      'the erasure to begin',
+    );
+    await workers.kill();
+    expect(await keysOf(world, ada.id)).toHaveLength(2);
+    await Promise.all([installation.start('workers'), installation.start('projectors')]);
+    await completed(installation, receipt);
+    expect(await keysOf(world, ada.id)).toEqual([]);
+    expect(grep(await dumpAll(world, installation.blobDir), [ada.email, ada.name])).toEqual([]);
+  });
+
+  it('is done by an operator, with a reason, and again after Postgres was restored to before it', async () => {
+    const { world, installation } = await sharedSetting();
+    const { projectors } = await installation.startAll();
+    const ada = await registered(installation);
+    const { key, credentials } = await copied(world, ada.id);
+    const asked = ['accounts', 'erase', ada.id];
+    expect((await installation.cli([...asked, '--yes'])).code).toBe(2);
+    expect((await installation.cli([...asked, '--dry-run'])).stdout).toContain('would be erased');
+    expect(await keysOf(world, ada.id)).toHaveLength(2);
+    const done = await installation.cli([...asked, '--reason', 'by letter', '--yes']);
+    expect(done.stdout).toContain('is being erased');
+    const list = async () => (await installation.cli(['accounts', 'erasures', '--json'])).stdout;
+    await waitUntil(async () => (await list()).includes('completedAt'), 'the erasure to be complete');
+    expect(JSON.parse(await list())).toMatchObject({
+      items: [{ id: ada.id, reason: 'by letter', sessions: 1 }],
+    });
+    await waitUntil(async () => {
+      const { stdout } = await installation.cli(['ops', 'ls', '--operation', 'account.erase', '--json']);
+      return stdout.includes(ada.id) && stdout.includes('by letter');
+    }, 'the record of it');
+
+    const restore = async () => {
+      await world.db.insertInto('person_keys').values(key).execute();
+      await world.db.insertInto('credentials').values(credentials).execute();
+      expect(await keysOf(world, ada.id)).toHaveLength(2);
+    };
+    await projectors.stop();
+    await restore();
+    const again = await installation.cli(['accounts', 'erase', '--reapply', '--reason', 'restored', '--yes']);
+    expect(again.stdout).toContain('of 1 people');
+    expect(await keysOf(world, ada.id)).toEqual([]);
+    // By itself, too.
+    await restore();
+    await installation.start('projectors');
+    await waitUntil(async () => (await keysOf(world, ada.id)).length === 0, 'the key to go again');
+  });
+});
+
+async function copied(world: World, id: string) {
+  const [key, credentials] = await Promise.all([
+    world.db.selectFrom('person_keys').selectAll().where('account_id', '=', id).executeTakeFirstOrThrow(),
+    world.db.selectFrom('credentials').selectAll().where('account_id', '=', id).executeTakeFirstOrThrow(),
+  ]);
+  return { key, credentials };
+}
+
+const placeOf = (found = '') => found.slice(found.indexOf(' in ') + 4);
+
+async function rewindAll(world: World): Promise<void> {
+  for (let partition = 0; partition < 4; partition++) {
+    await Promise.all(
+      Object.values(forEachReadModel((projection) => () => rewind(world.db, projection, partition))).map(
+        (each) => each(),
+      ),
+    );
+  }
+}
+
+/** The states of jobs that Redis holds. */
+async function jobsInRedis(world: World): Promise<string[]> {
+  const redis = new Redis(world.redisUrl);
+  const keys = await redis.keys(`${world.prefix}:*:state:job-*`);
+  const states = keys.length > 0 ? await redis.mget(keys) : [];
+  redis.disconnect();
+  return states.map((state) => state ?? '');
+}
