@@ -13,6 +13,7 @@ import { httpRequestsTo } from './domain/http-requests.ts';
 import { accountRoutes } from './http/accounts.ts';
 import { deadLetterRoutes } from './http/dead-letters.ts';
 import { erasureRoutes } from './http/erasures.ts';
+import { eventRoutes } from './http/events/routes.ts';
 import { exportRoutes } from './http/exports.ts';
 import { groupRoutes } from './http/groups.ts';
 import { jobRoutes } from './http/jobs/routes.ts';
@@ -42,6 +43,7 @@ export const features = {
   schedules: { routes: scheduleRoutes, projection: schedules },
   webhooks: { routes: webhookRoutes, job: httpRequestJob },
   emails: { job: emailJob },
+  events: { routes: eventRoutes },
   operations: { routes: operationRoutes, projection: operations },
 } as const;
 

@@ -21,6 +21,7 @@ const FEATURES = [
   'notifier',
   'emails',
   'operations',
+  'events',
 ];
 
 /** Folders of `src` that a folder may import, besides itself. Everything but the domain may import telemetry. */

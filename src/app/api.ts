@@ -16,6 +16,8 @@ import type { AccountId } from '../domain/ids.ts';
 import { createJobTypes } from '../domain/job-types.ts';
 import { sessionFold } from '../domain/sessions.ts';
 import { connectSubscriber } from '../eventstore/connections.ts';
+import { placesNow } from '../eventstore/feed/places.ts';
+import { readFeed } from '../eventstore/feed/read.ts';
 import { wholeHistory } from '../eventstore/history.ts';
 import type { OpenEventStore } from '../eventstore/store.ts';
 import { createCheckpointWatches } from '../eventstore/watches.ts';
@@ -41,7 +43,7 @@ import { NOTHING_WANTED, type Wanted } from '../projections/reading.ts';
 import { findSchedule, listSchedules } from '../projections/schedules.ts';
 import { currentTraceparent } from '../telemetry/tracing.ts';
 import { allOf, type Base, type Role, readinessOf } from './base.ts';
-import { openFollowing } from './following.ts';
+import { feedOf, openFollowing } from './following.ts';
 import { changeGroup, foreseeGroupChange, groupOfReadModel } from './groups.ts';
 import { readQueues } from './queues.ts';
 import { openReading } from './reading.ts';
@@ -197,6 +199,17 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         groupOfReadModel,
         changeGroup: (...rest) => changeGroup(side, ...rest),
         foreseeGroupChange: (...rest) => foreseeGroupChange(db, ...rest),
+      }),
+      features.events.routes({
+        hmac,
+        partitions: config.PARTITIONS,
+        readFeed: (range) => readFeed(feedOf(side), range),
+        placesNow: () => placesNow(feedOf(side)),
+        followFeed: following.followFeed,
+        readHistory: store.history,
+        followStream: following.follow,
+        streams,
+        checkSession,
       }),
       streamTicketRoutes({ hmac }),
       blobRoutes({ blobs, secret: blobSecret }),

@@ -1,5 +1,8 @@
 import type { StreamId } from '../domain/ids.ts';
 import { connectBlocking } from '../eventstore/connections.ts';
+import { type FollowFeedOptions, followFeed } from '../eventstore/feed/follow.ts';
+import { placesThatStand } from '../eventstore/feed/places.ts';
+import { type FeedDeps, readFeed } from '../eventstore/feed/read.ts';
 import { type FollowOptions, followStream } from '../eventstore/follow.ts';
 import { readHistory } from '../eventstore/history.ts';
 import { openLogTail, TAIL_BLOCK_MS } from '../eventstore/tail.ts';
@@ -17,8 +20,20 @@ export function openFollowing({ config, logger }: Base, { db, store }: Parts, na
   const tail = openLogTail({ keys, blocking, reader, fence, told });
   const read = (...rest: [StreamId, { after?: number; limit?: number }]) =>
     readHistory({ connection: reader, db, keys, fence, archives }, ...rest);
+  const feed = feedOf({ db, store });
   return {
+    followFeed: (options: FollowFeedOptions) =>
+      followFeed(
+        { tail, read: (range) => readFeed(feed, range), stand: (places) => placesThatStand(db, places) },
+        options,
+      ),
     follow: (id: StreamId, options: FollowOptions) => followStream({ tail, read }, id, options),
     close: tail.close,
   };
+}
+
+/** What the events of all partitions are read from. */
+export function feedOf({ db, store }: Pick<Parts, 'db' | 'store'>): FeedDeps {
+  const { keys, archives, reader: connection, fence } = store;
+  return { db, keys, archives, log: { connection, fence } };
 }

@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { accountsCommand } from './accounts.ts';
 import { deadLettersCommand } from './dead-letters/commands.ts';
+import { eventsCommand, streamsCommand } from './events/commands.ts';
 import { examples } from './examples.ts';
 import { EXIT_CODES } from './exit.ts';
 import { groupsCommand } from './groups/commands.ts';
@@ -36,6 +37,8 @@ Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll(
     schedulesCommand(),
     queuesCommand(),
     groupsCommand(),
+    eventsCommand(),
+    streamsCommand(),
     ledgerCommand(),
     projectionsCommand(),
     accountsCommand(),

@@ -16,11 +16,11 @@ const READ_EVENTS = 100;
 const READY_WITHIN_MS = 500;
 const AGAIN_MS = 100;
 
-/** Who follows one stream. Neither call may throw. */
+/** Who follows a stream, or a partition. Neither call may throw. */
 export type TailListener = {
-  /** An event of the stream: each one that is committed after `reread` was last called, in order. */
+  /** An event of it: each one that is committed after `reread` was last called, in order. */
   event(event: RawEvent): void;
-  /** Begin with the stream's history, or go on with it: events may have been passed over. */
+  /** Begin with its history, or go on with it: events may have been passed over. */
   reread(): void;
 };
 
@@ -30,6 +30,8 @@ export type LogTail = {
    * what is committed later comes as `event`. Call the answer to end it.
    */
   listen(streamId: StreamId, listener: TailListener): () => void;
+  /** The same for all events of a partition. */
+  listenToAll(partition: number, listener: TailListener): () => void;
   close(): void;
 };
 
@@ -37,6 +39,7 @@ export type LogTail = {
 type Followed = {
   readonly keys: PartitionKeys;
   readonly listeners: Map<StreamId, Set<TailListener>>;
+  readonly toAll: Set<TailListener>;
   /** The last event that was read; undefined: the tail doesn't stand anywhere yet. */
   at: { readonly epoch: number; readonly seq: number } | undefined;
 };
@@ -151,6 +154,7 @@ export function openLogTail(deps: {
     }
     for (const event of events) {
       for (const listener of partition.listeners.get(event.streamId) ?? []) listener.event(event);
+      for (const listener of partition.toAll) listener.event(event);
     }
   }
 
@@ -165,22 +169,46 @@ export function openLogTail(deps: {
     }
   }
 
+  /** The partition of a listener that has just come in; `leave` forgets it where nobody is left. */
+  function enter(number: number) {
+    const keys = deps.keys[number];
+    if (!keys) throw new Error(`there is no partition ${number}`);
+    const partition: Followed = followed.get(number) ?? {
+      ...{ keys, listeners: new Map(), toAll: new Set(), at: undefined },
+    };
+    followed.set(number, partition);
+    const leave = () => {
+      const empty = partition.listeners.size === 0 && partition.toAll.size === 0;
+      if (empty && followed.get(number) === partition) followed.delete(number);
+    };
+    return { partition, leave };
+  }
+
+  function begun(partition: Followed, listener: TailListener): void {
+    if (partition.at !== undefined || away) listener.reread();
+    if (!running) void follow();
+    else if (partition.at === undefined) void interrupt();
+  }
+
   return {
     listen(streamId, listener) {
-      const number = partitionOf(streamId);
-      const keys = deps.keys[number];
-      if (!keys) throw new Error(`there is no partition ${number}`);
-      const partition = followed.get(number) ?? { keys, listeners: new Map(), at: undefined };
-      followed.set(number, partition);
+      const { partition, leave } = enter(partitionOf(streamId));
       const listeners = partition.listeners.get(streamId) ?? new Set();
       partition.listeners.set(streamId, listeners.add(listener));
-      if (partition.at !== undefined || away) listener.reread();
-      if (!running) void follow();
-      else if (partition.at === undefined) void interrupt();
+      begun(partition, listener);
       return () => {
         listeners.delete(listener);
         if (listeners.size === 0) partition.listeners.delete(streamId);
-        if (partition.listeners.size === 0 && followed.get(number) === partition) followed.delete(number);
+        leave();
+      };
+    },
+    listenToAll(number, listener) {
+      const { partition, leave } = enter(number);
+      partition.toAll.add(listener);
+      begun(partition, listener);
+      return () => {
+        partition.toAll.delete(listener);
+        leave();
       };
     },
     close() {
@@ -190,6 +218,7 @@ export function openLogTail(deps: {
   };
 }
 
-function reread({ listeners }: Followed): void {
+function reread({ listeners, toAll }: Followed): void {
   for (const each of listeners.values()) for (const listener of each) listener.reread();
+  for (const listener of toAll) listener.reread();
 }

@@ -5,8 +5,7 @@ import type { Wanted } from '../projections/reading.ts';
 import { revalidatedList } from './caching.ts';
 import { wantedOf } from './consistency.ts';
 import { nextLink, readCursor, writeCursor } from './cursors.ts';
-import { operatorOf } from './operators.ts';
-import { invalid } from './problems.ts';
+import { checkRange, operatorOf } from './operators.ts';
 import { Cursor, Id, Limit, NotModified, Strict, Time } from './schemas.ts';
 import type { Routes } from './types.ts';
 
@@ -72,11 +71,4 @@ export function operationRoutes(deps: OperationRoutesDeps): Routes {
       },
     );
   };
-}
-
-/** A range that ends before it begins is a mistake rather than empty. Throws a `Problem`: 400. */
-export function checkRange({ from, to }: { readonly from?: string; readonly to?: string }): void {
-  if (from !== undefined && to !== undefined && Date.parse(from) > Date.parse(to)) {
-    throw invalid('from', 'is after to');
-  }
 }

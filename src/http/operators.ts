@@ -4,7 +4,7 @@ import type { Caller } from '../access/tokens.ts';
 import type { CommandContext } from '../commands/handle.ts';
 import { callerOf } from './authentication.ts';
 import type { ContextOf } from './commands.ts';
-import { Problem } from './problems.ts';
+import { invalid, Problem } from './problems.ts';
 import { Strict } from './schemas.ts';
 
 /** Why somebody changes something; kept with the events. */
@@ -45,4 +45,11 @@ export function reasonedContext(
   reason: string | undefined,
 ): CommandContext {
   return { ...contextOf(request), ...(reason === undefined ? {} : { reason }) };
+}
+
+/** A range that ends before it begins is a mistake rather than empty. Throws a `Problem`: 400. */
+export function checkRange({ from, to }: { readonly from?: string; readonly to?: string }): void {
+  if (from !== undefined && to !== undefined && Date.parse(from) > Date.parse(to)) {
+    throw invalid('from', 'is after to');
+  }
 }

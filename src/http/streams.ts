@@ -46,8 +46,8 @@ export function wantsStream(accept: string | undefined): boolean {
 }
 
 export type StreamEvent = {
-  /** Numbers that only rise: what a client brings back as Last-Event-ID. Without: no place to resume from. */
-  readonly id?: number;
+  /** What a client brings back as Last-Event-ID. Without: no place to resume from. */
+  readonly id?: number | string;
   readonly event: string;
   readonly data: unknown;
 };

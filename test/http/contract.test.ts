@@ -149,6 +149,11 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
       await ask('POST', `${path}?dryRun=true`, { token: who, body: { reason } }, place);
       if (change === 'discard') await ask('POST', path, { token: who, body: { reason } }, place);
     }
+    await ask('GET', '/v1/ops/events?limit=1', { token: who }, '/v1/ops/events');
+    await ask('GET', '/v1/ops/events?limit=0', { token: who }, '/v1/ops/events');
+    for (const which of [enqueued.body.id, 'other']) {
+      await ask('GET', `/v1/ops/streams/${which}?limit=1`, { token: who }, '/v1/ops/streams/{id}');
+    }
     await ask('GET', '/v1/ops/operations?limit=1', { token: who }, '/v1/ops/operations');
     await ask('GET', '/v1/ops/queues', { token: who });
     for (const name of ['webhooks', 'nowhere']) {
@@ -168,6 +173,7 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
     '/v1/schedules',
     '/v1/ops/dead-letters',
     '/v1/ops/operations',
+    '/v1/ops/events',
     '/v1/ops/queues',
     '/v1/ops/queues/email',
   ];

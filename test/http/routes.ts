@@ -18,6 +18,7 @@ import { commandContexts } from '../../src/http/commands.ts';
 import { deadLetterRoutes } from '../../src/http/dead-letters.ts';
 import { createStreams } from '../../src/http/draining.ts';
 import { erasureRoutes } from '../../src/http/erasures.ts';
+import { eventRoutes } from '../../src/http/events/routes.ts';
 import { exportRoutes } from '../../src/http/exports.ts';
 import { groupRoutes } from '../../src/http/groups.ts';
 import { jobRoutes } from '../../src/http/jobs/routes.ts';
@@ -47,6 +48,7 @@ type Overrides = Partial<
     Parameters<typeof groupRoutes>[0] &
     Parameters<typeof deadLetterRoutes>[0] &
     Parameters<typeof operationRoutes>[0] &
+    Parameters<typeof eventRoutes>[0] &
     Parameters<typeof scheduleRoutes>[0] &
     Parameters<typeof metaRoutes>[0] &
     Parameters<typeof blobRoutes>[0]
@@ -117,6 +119,11 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     findSchedule: async () => undefined,
     listSchedules: async () => [],
     listOperations: async () => [],
+    partitions: 4,
+    readFeed: async () => ({ events: [], end: [], more: false, whole: true }),
+    placesNow: async () => [],
+    followFeed: async function* () {},
+    followStream: async function* () {},
     blobSecret: secret,
     secret,
     blobs: {
@@ -145,6 +152,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
       groupRoutes(deps),
       deadLetterRoutes(deps),
       operationRoutes(deps),
+      eventRoutes(deps),
       blobRoutes(deps),
       metaRoutes(deps),
     ],

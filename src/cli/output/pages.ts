@@ -12,12 +12,12 @@ export type ListOptions = {
 const MOST = 200;
 
 /** The options that every list has. */
-export function listOptions(command: Command): Command {
+export function listOptions(command: Command, json = 'print JSON: {items, nextCursor}'): Command {
   return command
     .option('--limit <n>', `how many, at most ${MOST}`, readLimit, 50)
     .option('--cursor <cursor>', 'go on where another page ended: its nextCursor')
     .option('--all', 'all of them, however many pages')
-    .option('--json', 'print JSON: {items, nextCursor}');
+    .option('--json', json);
 }
 
 function readLimit(text: string): number {
