@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis';
 import { type Connection, runScript } from '../eventstore/connections.ts';
 import type { PartitionKeys } from '../eventstore/partitions.ts';
+import { tokenField } from '../eventstore/set-back.ts';
 import { StoreUnavailableError } from '../eventstore/types.ts';
 import { monotonicMs } from './lease-cell.ts';
 import type { KeptLease, LeaseKeeper } from './lease-keeper.ts';
@@ -39,31 +40,37 @@ export type Leases = {
 
 /**
  * @param deps.owner `<instanceId>#<nonce>`
- * @param deps.mintTokens takes n values of the Postgres sequence `fencing_tokens`, if the ledger trusts the server
+ * @param deps.mintTokens takes n values of the Postgres sequence `fencing_tokens`, if the ledger trusts the server: above
+ *   those that Redis knows, though Postgres may have been set back to before it gave these out
  */
 export function createLeases(deps: {
   readonly connection: Connection;
   readonly keeper: LeaseKeeper;
   readonly owner: string;
   readonly keys: readonly PartitionKeys[];
-  readonly mintTokens: (count: number, runId: string) => Promise<number[]>;
+  readonly mintTokens: (count: number, runId: string, above: number) => Promise<number[]>;
 }): Leases {
   const { connection, keeper, owner } = deps;
   const { redis } = connection;
   const { leaseMs } = keeper;
-  const keyOf = ({ group, partition }: Share) => {
+  const keysOf = ({ group, partition }: Share) => {
     const keys = deps.keys[partition];
     if (!keys) throw new Error(`there is no partition ${partition}`);
-    return keys.lease(group);
+    return { lease: keys.lease(group), meta: keys.meta };
   };
 
   async function take(share: Share, token: number, runId: string): Promise<Lease | undefined> {
-    const key = keyOf(share);
+    const { lease: key, meta } = keysOf(share);
     const asked = monotonicMs();
     const giveBack = async () => {
       await runScript(redis, releaseScript, [key], ['token', token]).catch(() => {});
     };
-    const reply = await runScript(redis, acquireScript, [key], [owner, token, leaseMs]);
+    const reply = await runScript(
+      redis,
+      acquireScript,
+      [key, meta],
+      [...[owner, token, leaseMs], tokenField(share.group)],
+    );
     if (reply !== 1) return undefined;
     if (connection.runId() !== runId) {
       // Taken at another server than the one that the token is for.
@@ -76,12 +83,12 @@ export function createLeases(deps: {
 
   return {
     async acquire(wanted) {
-      const free = await whatIsFree(redis, owner, wanted, keyOf);
+      const { free, highest } = await whatIsFree(redis, owner, wanted, keysOf);
       if (free.length === 0) return [];
       const runId = connection.runId();
       if (runId === undefined || !keeper.connected())
         throw new StoreUnavailableError('Redis is not reachable');
-      const tokens = await deps.mintTokens(free.length, runId);
+      const tokens = await deps.mintTokens(free.length, runId, highest);
       const taken = await Promise.allSettled(
         free.map(async (share, index) => {
           const token = tokens[index];
@@ -96,26 +103,30 @@ export function createLeases(deps: {
     },
     async endPredecessors(shares) {
       const ended = await Promise.all(
-        shares.map((share) => runScript(redis, releaseScript, [keyOf(share)], ['predecessor', owner])),
+        shares.map((share) => runScript(redis, releaseScript, [keysOf(share).lease], ['predecessor', owner])),
       );
       return ended.filter((reply) => reply === 1).length;
     },
   };
 }
 
-/** A look first: tokens come from Postgres, and what another holds is not worth asking it. */
+/** A look first: tokens come from Postgres, and what another holds is not worth asking it. With the highest token known. */
 async function whatIsFree(
   redis: Redis,
   owner: string,
   wanted: readonly Share[],
-  keyOf: (share: Share) => string,
-): Promise<Share[]> {
+  keysOf: (share: Share) => { readonly lease: string; readonly meta: string },
+): Promise<{ free: Share[]; highest: number }> {
   const instance = owner.slice(0, owner.lastIndexOf('#') + 1);
-  const owners = await Promise.all(wanted.map((share) => redis.hget(keyOf(share), 'owner')));
-  return wanted.filter((_, index) => {
+  const [owners, tokens] = await Promise.all([
+    Promise.all(wanted.map((share) => redis.hget(keysOf(share).lease, 'owner'))),
+    Promise.all(wanted.map((share) => redis.hget(keysOf(share).meta, tokenField(share.group)))),
+  ]);
+  const free = wanted.filter((_, index) => {
     const holder = owners[index];
     return !holder || holder.startsWith(instance);
   });
+  return { free, highest: Math.max(0, ...tokens.map(Number)) };
 }
 
 function holdLease(

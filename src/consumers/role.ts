@@ -74,7 +74,7 @@ export async function startRole(
     keeper,
     owner: member,
     keys: store.keys,
-    mintTokens: (count, runId) => mintTokens(deps.db, count, runId),
+    mintTokens: (...rest) => mintTokens(deps.db, ...rest),
   });
   const given = groupsOf(hints, member);
   const groups = typeof given === 'function' ? given : () => given;

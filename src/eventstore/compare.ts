@@ -39,7 +39,7 @@ export async function compareWithLedger(
     }
     const head = own.find(({ group_name }) => group_name === null)?.seq ?? 0;
     if (log.first > head + 1 || (log.first > head && head > 0)) {
-      return `The ledger ends at event ${head} of partition ${each.partition}, and Redis' log begins at ${log.first}: Postgres was restored from an older state. Commits stay stopped: restore a newer backup of Postgres.`;
+      return `The ledger ends at event ${head} of partition ${each.partition}, and Redis' log begins at ${log.first}: Postgres was restored from an older state, and what came between is in neither. Commits stay stopped: restore a newer backup of Postgres, and nothing is lost; or go on without events ${head + 1} to ${log.first - 1} of this partition, and what followed them, by \`millrace recover\` (docs/runbooks/postgres-down.md).`;
     }
   }
   return undefined;

@@ -1,4 +1,5 @@
 import type { Kysely } from 'kysely';
+import { ledgerHeads } from './checkpoints.ts';
 import type { Connection } from './connections.ts';
 import { type Installation, openEpochs, readInstallation } from './installation.ts';
 import { isSomethingLost } from './losses.ts';
@@ -53,6 +54,10 @@ export function createFence({ connection, db, prefix, keys, told, intervalMs = 1
   let compareAfter = 0;
   let looking: Promise<void> | undefined;
   let asking = false;
+  /** Postgres seems to have been set back: it is compared once more, and commits go on unless something is missing. */
+  let suspected = false;
+  /** How far the ledger was when this process looked last. */
+  let heads: ReadonlyMap<number, number> = new Map();
 
   const shut = (reason: string) => {
     open = [];
@@ -67,9 +72,10 @@ export function createFence({ connection, db, prefix, keys, told, intervalMs = 1
       installation ??= await readInstallation(db);
       let metas = await readMetas(connection.redis, keys);
       if (installation && brokenMeta(metas, installation) !== undefined) agreed = undefined;
-      if (agreed !== runId || metas.some((meta) => meta?.run !== runId)) {
+      if (agreed !== runId || suspected || metas.some((meta) => meta?.run !== runId)) {
         if (performance.now() < compareAfter) return;
-        if (why === undefined) shut('Redis was restarted or replaced, and is being compared with the ledger');
+        if (why === undefined && !suspected)
+          shut('Redis was restarted or replaced, and is being compared with the ledger');
         const problem = await reconcile(db, connection, prefix, keys, runId, told);
         if (problem !== undefined) {
           compareAfter = performance.now() + COMPARE_AGAIN_MS;
@@ -77,6 +83,7 @@ export function createFence({ connection, db, prefix, keys, told, intervalMs = 1
           return;
         }
         agreed = runId;
+        suspected = false;
         compareAfter = 0;
         metas = await readMetas(connection.redis, keys);
       }
@@ -96,18 +103,21 @@ export function createFence({ connection, db, prefix, keys, told, intervalMs = 1
   }
 
   /**
-   * Whether Postgres still names this server, and nobody has found since that it lost something: who goes on speaking to
-   * one that was replaced hears of it nowhere else. With Postgres away nothing changes.
+   * Whether Postgres still names this server, nobody has found since that it lost something, and Postgres itself was not set
+   * back: who goes on speaking to one that was replaced hears of it nowhere else. With Postgres away nothing changes.
    */
   async function lookWhoIsTrusted(): Promise<void> {
     const server = agreed;
     if (server === undefined) return;
-    const [epochs, lost] = await Promise.all([openEpochs(db), isSomethingLost(db)]);
+    const [epochs, lost, now] = await Promise.all([openEpochs(db), isSomethingLost(db), ledgerHeads(db)]);
+    const wentBack = [...heads].some(([partition, seq]) => (now.get(partition) ?? 0) < seq);
+    heads = now;
     if (agreed !== server) return;
     const same = ({ epoch }: Trusted, partition: number) =>
       epochs.get(partition)?.epoch === epoch && epochs.get(partition)?.runId === server;
-    if (!lost && open.every(same)) return;
-    agreed = undefined;
+    if (!lost && !wentBack && open.every(same)) return;
+    if (wentBack) suspected = true;
+    else agreed = undefined;
     await refresh();
   }
 

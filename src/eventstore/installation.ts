@@ -84,30 +84,56 @@ export async function ensureInstallation(
   });
 }
 
+export type OpenEpoch = { readonly epoch: number; readonly firstSeq: number; readonly runId: string };
+
 /** The epoch that each partition is in, and the server that it began with. */
-export async function openEpochs(
-  db: Kysely<LedgerTables>,
-): Promise<Map<number, { readonly epoch: number; readonly runId: string }>> {
+export async function openEpochs(db: Kysely<LedgerTables>): Promise<Map<number, OpenEpoch>> {
   const rows = await db
     .selectFrom('epochs')
-    .select(['partition', 'epoch', 'run_id'])
+    .select(['partition', 'epoch', 'first_seq', 'run_id'])
     .where('last_seq', 'is', null)
     .execute();
-  return new Map(rows.map(({ partition, epoch, run_id }) => [partition, { epoch, runId: run_id }]));
+  return new Map(
+    rows.map(({ partition, epoch, first_seq, run_id }) => [
+      partition,
+      { epoch, firstSeq: first_seq, runId: run_id },
+    ]),
+  );
 }
 
 /**
  * Takes values of the sequence `fencing_tokens`, for who acts through one server: a counter in Redis could go back
  * in a failover. Throws while the open epochs are another server's: what is read from this one may be history that
  * the ledger will never have. The lock makes sure that `takeOver` draws higher tokens than any that it lets pass.
+ * @param above the highest token that Redis has seen: where Postgres was set back to before it was given out, the sequence
+ *   comes after it first
  */
-export async function mintTokens(db: Kysely<LedgerTables>, count: number, runId: string): Promise<number[]> {
+export async function mintTokens(
+  db: Kysely<LedgerTables>,
+  count: number,
+  runId: string,
+  above: number,
+): Promise<number[]> {
+  await passTokens(db, above);
   const { rows } = await sql<{ token: number }>`
     WITH servers AS MATERIALIZED (SELECT run_id FROM epochs WHERE last_seq IS NULL FOR SHARE)
     SELECT nextval('fencing_tokens') AS token FROM generate_series(1, ${count}::int)
     WHERE NOT EXISTS (SELECT FROM servers WHERE run_id <> ${runId})`.execute(db);
   if (rows.length < count) throw new Error('Redis is not the server that the ledger trusts, or not yet');
   return rows.map(({ token }) => token);
+}
+
+/**
+ * Makes the sequence of tokens give out none up to this one. By drawing them: setting it could take it back behind what
+ * others draw in the same moment. Undone by nothing, also not by a rollback.
+ */
+export async function passTokens(db: Kysely<LedgerTables>, upTo: number): Promise<void> {
+  if (upTo === 0) return;
+  await sql`
+    SELECT count(nextval('fencing_tokens'))
+    FROM generate_series((SELECT last_value + is_called::int FROM fencing_tokens), ${upTo}::bigint)`.execute(
+    db,
+  );
 }
 
 /**

@@ -4,6 +4,7 @@ import type { Connection } from './connections.ts';
 import {
   alone,
   type Installation,
+  type OpenEpoch,
   openEpoch,
   openEpochs,
   readInstallation,
@@ -12,6 +13,7 @@ import {
 import { findLosses, lossMessage } from './losses.ts';
 import { type Meta, readMetas, writeMeta } from './meta.ts';
 import type { PartitionKeys } from './partitions.ts';
+import { findSetBack, makeUp } from './set-back.ts';
 import type { LedgerTables } from './tables.ts';
 import type { Told } from './told.ts';
 
@@ -48,10 +50,15 @@ export async function reconcile(
     if (problem !== undefined) return problem;
     const losses = await findLosses(pg, metas, told.all());
     if (losses.length > 0) return lossMessage(losses);
-    const changed = keys.filter(({ partition: p }) => !isTrusted(metas[p], epochs.get(p), runId));
+    const setBack = await findSetBack(pg, connection.redis, keys, metas);
+    const changed = keys.filter(
+      ({ partition: p }) => setBack !== undefined || !isTrusted(metas[p], epochs.get(p), runId),
+    );
     if (changed.length === 0) return undefined;
 
     await stopCommits(connection, changed, metas, runId);
+    // After that, since from then on nobody trusts it, whatever becomes of this process.
+    if (setBack) await makeUp(pg, setBack);
     const partitions = changed.map(({ partition }) => partition);
     await takeOver(pg, partitions, runId);
     await deleteLeases(connection, prefix, changed);
@@ -67,13 +74,11 @@ export async function reconcile(
   });
 }
 
-type Epoch = { readonly epoch: number; readonly runId: string };
-
-function isTrusted(meta: Meta | undefined, open: Epoch | undefined, runId: string): boolean {
+function isTrusted(meta: Meta | undefined, open: OpenEpoch | undefined, runId: string): boolean {
   return meta?.run === runId && open?.runId === runId && open.epoch === meta.epoch;
 }
 
-function wasReplaced(meta: Meta | undefined, open: Epoch | undefined, runId: string): boolean {
+function wasReplaced(meta: Meta | undefined, open: OpenEpoch | undefined, runId: string): boolean {
   return meta?.run === runId && open !== undefined && open.runId !== runId && open.epoch > meta.epoch;
 }
 

@@ -25,7 +25,7 @@ async function openLeases() {
 async function leasesOf(
   world: World,
   owner: string,
-  mintTokens: (count: number) => Promise<number[]>,
+  mintTokens: (count: number, runId: string, above: number) => Promise<number[]>,
   timing: LeaseTiming,
   renewerUrl = world.redisUrl,
 ) {
@@ -111,7 +111,7 @@ describe('A lease', () => {
     // May look at the second lease, and take the first one only.
     await admin.call(
       ...['ACL', 'SETUSER', user, 'on', 'nopass', '+@all'],
-      ...[`~${first?.lease('')}*`, `%R~${second?.lease('')}*`],
+      ...[`~${first?.lease('')}*`, `~${first?.meta}`, `%R~${second?.lease('')}*`, `%R~${second?.meta}`],
     );
     onTestFinished(() => void admin.call('ACL', 'DELUSER', user));
     const url = new URL(world.redisUrl);
@@ -121,6 +121,26 @@ describe('A lease', () => {
     expect(taken.map(({ partition }) => partition)).toEqual([0]);
     await taken[0]?.release();
     expect(await (await as('two#1')).acquire([SHARE])).toHaveLength(1);
+  });
+
+  it('has a higher token than any before it, also where Postgres was set back to before it gave that out', async () => {
+    const { world } = await openLeases();
+    const [keys] = createKeys(world.prefix, 2);
+    const mint = (count: number, _runId: string, above: number) => {
+      asked.push(above);
+      return Promise.resolve(Array.from({ length: count }, () => next));
+    };
+    const asked: number[] = [];
+    let next = 7;
+    const one = await leasesOf(world, 'one#1', mint, {});
+    await one.connection.redis.hset(keys?.meta ?? '', { store: 's' });
+    await (await acquireOne(one)).release();
+    next = 3;
+    const two = await leasesOf(world, 'two#1', mint, {});
+    expect(await two.acquire([SHARE])).toEqual([]);
+    next = 8;
+    expect(await acquireOne(two)).toMatchObject({ token: 8 });
+    expect(asked).toEqual([0, 7, 7]);
   });
 
   it('changes no hands while no token can be minted', async () => {
