@@ -103,6 +103,19 @@ const Variables = Type.Object({
     maximum: 2592000,
     description: 'Seconds that an idempotency key is good for',
   }),
+  LOG_KEEP_SECONDS: Type.Integer({
+    default: 60,
+    minimum: 1,
+    maximum: 604_800,
+    description:
+      'How long Redis keeps events that the ledger has: Postgres may be set back by that much, and nothing is lost. About 320 bytes each',
+  }),
+  LOG_KEEP_EVENTS: Type.Integer({
+    default: 1000,
+    minimum: 10,
+    maximum: 10_000_000,
+    description: 'The newest events of each partition, which Redis keeps however old they are',
+  }),
   DATABASE_POOL: Type.Integer({
     default: 10,
     minimum: 2,

@@ -19,11 +19,16 @@ import { commandBasics, hexHmac } from './write-side.ts';
 
 const LEDGER_POOL = 4;
 
-const TRIM = { windowEvents: 1_000, retentionMs: 60_000, everyMs: 5_000 } as const;
+const TRIM_EVERY_MS = 5_000;
 
 /** The ledger, the projections, reactors, and trimming. */
 export async function startProjectorRole(base: Base): Promise<Role> {
-  const { metrics } = base;
+  const { metrics, config } = base;
+  const trim = {
+    windowEvents: config.LOG_KEEP_EVENTS,
+    retentionMs: config.LOG_KEEP_SECONDS * 1000,
+    everyMs: TRIM_EVERY_MS,
+  };
   const parts = await openParts(base, 'projectors');
   const { db, store } = parts;
   const pool = openPool({
@@ -45,7 +50,7 @@ export async function startProjectorRole(base: Base): Promise<Role> {
   const rebuilding = createRebuilding(base, parts);
   const running = await startProjectors({
     ...roleDeps(base, parts, 'projectors'),
-    ...{ groups, passing: rebuilding.groups, onLag: rebuilding.onLag, trim: TRIM },
+    ...{ groups, passing: rebuilding.groups, onLag: rebuilding.onLag, trim },
   });
   rebuilding.start(() => {
     running.announce().catch((err: unknown) => base.logger.debug({ err }, 'a heartbeat failed'));

@@ -21,6 +21,10 @@ export type OwnPostgres = {
   pause(): void;
   resume(): void;
   query<Row = unknown>(text: string): Promise<Row[]>;
+  /** Stops it for as long as its data is copied. */
+  save(name: string): Promise<void>;
+  /** Kills it, puts a copy in place of its data, and starts it: it is set back to that time. */
+  restore(name: string): Promise<void>;
 };
 
 const SETTINGS = ['fsync=off', 'full_page_writes=off', 'max_connections=60'];
@@ -67,9 +71,13 @@ function follow(primaryUrl: string): string[] {
   ];
 }
 
+async function copyFolder(from: string, to: string): Promise<void> {
+  await promisify(execFile)('cp', ['-a', from, to]);
+}
+
 /** With its owners and modes, as Postgres asks for; without what is true of the original alone. */
 async function copyOf(dir: string, copy: string): Promise<string> {
-  await promisify(execFile)('cp', ['-a', dir, copy]);
+  await copyFolder(dir, copy);
   await rm(join(copy, 'server.json'), { force: true });
   await writeFile(join(copy, 'cluster', 'data', 'standby.signal'), '');
   return copy;
@@ -82,6 +90,7 @@ async function own(
 ): Promise<OwnPostgres> {
   let server = await startPostgres({ dir, extra });
   const { url, port } = server;
+  const data = join(dir, 'cluster', 'data');
   undo(async () => {
     await server.kill();
     await removePostgres(dir);
@@ -99,6 +108,17 @@ async function own(
     },
     pause: () => signalAll('SIGSTOP'),
     resume: () => signalAll('SIGCONT'),
+    async save(name) {
+      await server.stop();
+      await copyFolder(data, join(dir, name));
+      server = await startPostgres({ dir, port, extra });
+    },
+    async restore(name) {
+      await server.kill();
+      await rm(data, { recursive: true });
+      await copyFolder(join(dir, name), data);
+      server = await startPostgres({ dir, port, extra });
+    },
     async query<Row>(text: string) {
       const db = openDatabase({ url, max: 1, applicationName: 'test' });
       const { rows } = await sql
