@@ -3,6 +3,7 @@ import { expect, it, onTestFinished } from 'vitest';
 import { openDatabase } from '../../src/eventstore/postgres.ts';
 import { createInstallation, waitUntil } from '../support/installation.ts';
 import { ownPostgres } from '../support/own-postgres.ts';
+import { commandsOf } from '../support/runbook.ts';
 import { createWorld } from '../support/world.ts';
 
 async function setting(environment: Record<string, string> = {}) {
@@ -118,10 +119,6 @@ it('set back further than the log goes it is fenced, says what mends it, and goe
   const lost = since[0];
   if (!lost) throw new Error('no job');
   // Until the log was trimmed, some seconds later.
-  const first = async () => {
-    const { stdout } = await installation.cli(['recover', '--dry-run']);
-    return stdout;
-  };
   await goesOn();
   await new Promise((resolve) => setTimeout(resolve, 12_000));
 
@@ -142,8 +139,9 @@ it('set back further than the log goes it is fenced, says what mends it, and goe
   // And where there is no newer one.
   await primary.restore('backup');
   await fenced();
-  expect(await first()).toMatch(/Postgres was restored from an older state/);
-  const mended = await installation.cli(['recover', '--reason', 'no newer backup', '--yes']);
+  const [foresee = [], mend = []] = await commandsOf('postgres-down.md');
+  expect((await installation.cli(foresee)).stdout).toMatch(/Postgres was restored from an older state/);
+  const mended = await installation.cli(mend);
   expect([mended.code, mended.stderr]).toEqual([0, '']);
   await goesOn();
   const after = await enqueue(5);

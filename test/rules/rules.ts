@@ -941,4 +941,46 @@ export const RULES: readonly Rule[] = [
       name: 'a rolling deploy of a changed read model, and the way back: under load no error, and nothing lost',
     },
   },
+  {
+    rule: 'Fencing tokens go on above all that Redis has seen, also where Postgres was set back to before it gave them out',
+    without: [{ file: 'src/eventstore/installation.ts', from: '  await passTokens(db, above);\n', to: '' }],
+    test: {
+      file: 'test/eventstore/set-back.test.ts',
+      name: 'tokens that Postgres gave out before it was set back are not given out again',
+    },
+  },
+  {
+    rule: 'A lease is taken with a higher token than its group ever had, not only than the lease that is there',
+    without: [
+      {
+        file: 'src/consumers/lease-acquire.lua',
+        from: "if redis.call('EXISTS', KEYS[2]) == 1 then",
+        to: 'if false then',
+      },
+    ],
+    test: {
+      file: 'test/consumers/leases.test.ts',
+      name: 'has a higher token than any before it, also where Postgres was set back to before it gave that out',
+    },
+  },
+  {
+    rule: 'Epochs of positions that Postgres forgot are read off the log before a new one begins',
+    without: [
+      { file: 'src/eventstore/reconcile.ts', from: '    if (setBack) await makeUp(pg, setBack);\n', to: '' },
+    ],
+    test: {
+      file: 'test/eventstore/set-back.test.ts',
+      name: 'positions of epochs that began after the backup was taken are known again, each within its bounds',
+    },
+  },
+  {
+    rule: 'A process that runs compares log and ledger once more where the ledger has become shorter',
+    without: [
+      { file: 'src/eventstore/fence.ts', from: 'if (!lost && !wentBack && open', to: 'if (!lost && open' },
+    ],
+    test: {
+      file: 'test/eventstore/set-back.test.ts',
+      name: 'a running process notices a gap within a second or two, stops commits, and goes on once a newer backup is there',
+    },
+  },
 ];
