@@ -258,8 +258,8 @@ export const RULES: readonly Rule[] = [
       },
       {
         file: 'src/eventstore/fence.ts',
-        from: '    if (!lost && open.every(same)) return;\n',
-        to: '    if (!lost && (open.every(same) || same !== undefined)) return;\n',
+        from: '    if (!lost && !wentBack && open.every(same)) return;\n',
+        to: '    if (!lost && !wentBack && (open.every(same) || same !== undefined)) return;\n',
       },
     ],
     test: {
@@ -286,8 +286,8 @@ export const RULES: readonly Rule[] = [
     without: [
       {
         file: 'src/eventstore/fence.ts',
-        from: '    if (!lost && open.every(same)) return;\n',
-        to: '    if (lost !== undefined && open.every(same)) return;\n',
+        from: '    if (!lost && !wentBack && open.every(same)) return;\n',
+        to: '    if (lost !== undefined && !wentBack && open.every(same)) return;\n',
       },
     ],
     test: {
