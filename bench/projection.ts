@@ -61,9 +61,11 @@ try {
   await migrateToLatest(migrating).finally(() => migrating.destroy());
   await pool.query(`DROP SCHEMA IF EXISTS ${SCHEMA} CASCADE; CREATE SCHEMA ${SCHEMA};`);
   for (const table of ['jobs_v2', 'by_hand']) await createTable(table);
+  await pool.query("INSERT INTO read_models VALUES ('bench', 1, 1, 'jobs_v2') ON CONFLICT DO NOTHING");
   await run(madeEvents());
 } finally {
   await pool.query(`DROP SCHEMA IF EXISTS ${SCHEMA} CASCADE`);
+  await pool.query("DELETE FROM read_models WHERE projection = 'bench'");
   await pool.query('DELETE FROM checkpoints WHERE group_name = $1', [groupOf(projection)]);
   await pool.end();
   await db.destroy();
