@@ -31,6 +31,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       drops_previous boolean NOT NULL,
       -- Heads of the ledger at the beginning, by partition.
       targets bigint[] NOT NULL,
+      -- The record of who asked for it: asked twice, it is begun once.
+      operation text UNIQUE,
       problem text,
       -- How far it was when somebody looked last: events of all partitions, and events a second.
       position bigint NOT NULL DEFAULT 0,

@@ -19,6 +19,7 @@ import { groupRoutes } from './http/groups.ts';
 import { jobRoutes } from './http/jobs/routes.ts';
 import { operationRoutes } from './http/operations.ts';
 import { queueRoutes } from './http/queues.ts';
+import { rebuildRoutes } from './http/rebuilds.ts';
 import { scheduleRoutes } from './http/schedules.ts';
 import { sessionRoutes } from './http/sessions.ts';
 import { webhookRoutes } from './http/webhooks.ts';
@@ -39,6 +40,7 @@ export const features = {
   'dead-letters': { routes: deadLetterRoutes, projection: deadLetters, jobs: settlingJobs },
   queues: { routes: queueRoutes },
   groups: { routes: groupRoutes },
+  rebuilds: { routes: rebuildRoutes },
   exports: { routes: exportRoutes, projection: exports, job: exportJob },
   schedules: { routes: scheduleRoutes, projection: schedules },
   webhooks: { routes: webhookRoutes, job: httpRequestJob },

@@ -22,6 +22,7 @@ const FEATURES = [
   'emails',
   'operations',
   'events',
+  'rebuilds',
 ];
 
 /** Folders of `src` that a folder may import, besides itself. Everything but the domain may import telemetry. */

@@ -47,6 +47,7 @@ import { feedOf, openFollowing } from './following.ts';
 import { changeGroup, foreseeGroupChange, groupOfReadModel } from './groups.ts';
 import { readQueues } from './queues.ts';
 import { openReading } from './reading.ts';
+import { cancellable, cancelRebuild, foreseeRebuild, lastRebuild, rebuildReadModel } from './rebuilds.ts';
 import { foreseeSettling, requestSettling } from './settling.ts';
 import { announceReads, checkReadModels } from './versions.ts';
 import { openWriteSide } from './write-side.ts';
@@ -83,6 +84,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
     const { ok } = allOf({ ...checks, readModels });
     return { ok, checks: { ...checks, readModels, ...reads.checks() } };
   };
+  const rebuilds = { db, commands, partitions: config.PARTITIONS };
   const findFirst: FindFirstEvent = async (id) => {
     const [first] = await store.history(id, { after: 0, limit: 1 });
     return first && { position: first, ...ownerOf(first) };
@@ -210,6 +212,14 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         followStream: following.follow,
         streams,
         checkSession,
+      }),
+      features.rebuilds.routes({
+        contextOf,
+        lastRebuild: (name) => lastRebuild(db, name),
+        foreseeRebuild: (name) => foreseeRebuild(db, name),
+        cancellable: (name) => cancellable(db, name),
+        rebuild: (...rest) => rebuildReadModel(rebuilds, ...rest),
+        cancel: (...rest) => cancelRebuild(rebuilds, ...rest),
       }),
       streamTicketRoutes({ hmac }),
       blobRoutes({ blobs, secret: blobSecret }),

@@ -5,7 +5,6 @@ import { registerAccount } from '../commands/accounts.ts';
 import { emailStream } from '../commands/email.ts';
 import { emailFold } from '../domain/accounts.ts';
 import { agreed, type ChangeOptions, changeOptions, contextOf, RefusedError } from './changes.ts';
-import { eraseCommand, erasuresCommand } from './erasures.ts';
 import { examples } from './examples.ts';
 import { UsageError } from './exit.ts';
 import { type WriteSide, withInstallation } from './installation.ts';
@@ -32,8 +31,6 @@ export function accountsCommand(): Command {
     .addOption(new Option('--role <role>', 'what it may do').choices(['user', 'operator']).default('user'))
     .option('--password-stdin', 'read the password from standard input; otherwise one is made and printed');
   changeOptions(create).action(createAccount);
-  eraseCommand(accounts.command('erase'));
-  erasuresCommand(accounts.command('erasures'));
   return accounts;
 }
 

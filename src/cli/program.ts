@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { accountsCommand } from './accounts.ts';
 import { deadLettersCommand } from './dead-letters/commands.ts';
+import { eraseCommand, erasuresCommand } from './erasures.ts';
 import { eventsCommand, streamsCommand } from './events/commands.ts';
 import { examples } from './examples.ts';
 import { EXIT_CODES } from './exit.ts';
@@ -31,6 +32,9 @@ Where the environment names no servers, the installation that \`npm start\` made
 Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll('`', '')}`).join('; ')}.`,
     );
 
+  const accounts = accountsCommand();
+  eraseCommand(accounts.command('erase'));
+  erasuresCommand(accounts.command('erasures'));
   for (const command of [
     jobsCommand(),
     deadLettersCommand(),
@@ -41,7 +45,7 @@ Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll(
     streamsCommand(),
     ledgerCommand(),
     projectionsCommand(),
-    accountsCommand(),
+    accounts,
     operationsCommand(),
   ]) {
     millrace.addCommand(inheriting(command, millrace));

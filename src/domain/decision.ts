@@ -13,6 +13,8 @@ export type RefusalCode =
   | 'group_not_pausable'
   | 'group_not_paused'
   | 'group_not_seekable'
+  | 'no_rebuild'
+  | 'rebuild_under_way'
   | 'wrong_credentials'
   | 'session_ended'
   | 'refresh_token_reused'

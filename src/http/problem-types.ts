@@ -82,6 +82,16 @@ export const problemTypes: Readonly<Record<ProblemCode, ProblemType>> = {
     title: 'The group is not paused',
     help: 'Pause it first: where it stands can be changed only while it stands still.',
   },
+  no_rebuild: {
+    status: 409,
+    title: 'No rebuild is under way',
+    help: 'It is over by now, or nobody has begun one. Ask for the newest rebuild of the read model: it says how it ended.',
+  },
+  rebuild_under_way: {
+    status: 409,
+    title: 'A rebuild is under way',
+    help: 'A read model is rebuilt once at a time. Wait until it is over, or cancel it.',
+  },
   group_not_seekable: {
     status: 409,
     title: 'The group cannot be put elsewhere',

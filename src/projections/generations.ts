@@ -32,6 +32,7 @@ export type RebuildsTable = {
   parks: boolean;
   drops_previous: boolean;
   targets: number[];
+  operation: string | null;
   problem: string | null;
   position: Generated<number>;
   target: Generated<number>;

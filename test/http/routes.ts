@@ -25,11 +25,13 @@ import { jobRoutes } from '../../src/http/jobs/routes.ts';
 import { metaRoutes } from '../../src/http/meta.ts';
 import { operationRoutes } from '../../src/http/operations.ts';
 import { queueRoutes } from '../../src/http/queues.ts';
+import { rebuildRoutes } from '../../src/http/rebuilds.ts';
 import { scheduleRoutes } from '../../src/http/schedules.ts';
 import { sessionRoutes } from '../../src/http/sessions.ts';
 import { streamTicketRoutes } from '../../src/http/stream-tickets.ts';
 import { pollReadModel } from '../../src/http/streams.ts';
 import { webhookRoutes } from '../../src/http/webhooks.ts';
+import type { RebuildView } from '../../src/projections/rebuild/progress.ts';
 import { edge, hmac, tokens } from './harness.ts';
 
 export const accountId: AccountId = streamId('acc', 3, 'a'.repeat(20));
@@ -37,6 +39,11 @@ export const sessionId: SessionId = streamId('ses', 3, 'b'.repeat(20));
 export const exportId: ExportId = streamId('exp', 3, 'c'.repeat(20));
 export const jobId: JobId = streamId('job', 3, 'c'.repeat(20));
 export const scheduleId: ScheduleId = streamId('sched', 3, 'd'.repeat(20));
+
+const rebuildOfJobs: RebuildView = {
+  ...{ projection: 'jobs', version: 2, generation: 2, phase: 'filling', position: 5, target: 12 },
+  ...{ beganAt: '2026-01-01T00:00:00.000Z', by: 'system:test', reason: 'a test' },
+};
 
 type Overrides = Partial<
   Parameters<typeof accountRoutes>[0] &
@@ -46,6 +53,7 @@ type Overrides = Partial<
     Parameters<typeof exportRoutes>[0] &
     Parameters<typeof queueRoutes>[0] &
     Parameters<typeof groupRoutes>[0] &
+    Parameters<typeof rebuildRoutes>[0] &
     Parameters<typeof deadLetterRoutes>[0] &
     Parameters<typeof operationRoutes>[0] &
     Parameters<typeof eventRoutes>[0] &
@@ -113,6 +121,11 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     groupOfReadModel: (name: string) => (name === 'jobs' ? 'projection:jobs@2' : undefined),
     changeGroup: async () => done({ id: 'notifier', version: 1, paused: true }),
     foreseeGroupChange: async () => ({ ok: true as const, changes: true }),
+    lastRebuild: async (name: string) => (name === 'jobs' ? rebuildOfJobs : undefined),
+    foreseeRebuild: async () => ({ ok: true as const, events: 12 }),
+    cancellable: async () => ({ ok: true as const, events: [] }),
+    rebuild: async () => done(rebuildOfJobs),
+    cancel: async () => done({ ...rebuildOfJobs, phase: 'cancelled' as const }),
     shortestPauseSeconds: 60,
     createSchedule: async () => done({ id: scheduleId, version: 1 }),
     deleteSchedule: async () => done({ id: scheduleId, version: 2 }),
@@ -150,6 +163,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
       webhookRoutes({ secretOf: webhookSecrets(hmac) }),
       queueRoutes(deps),
       groupRoutes(deps),
+      rebuildRoutes(deps),
       deadLetterRoutes(deps),
       operationRoutes(deps),
       eventRoutes(deps),

@@ -1,22 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { Db } from '../../app/base.ts';
-import type { ReadModelName } from '../../app/read-models.ts';
-import { ledgerHeads } from '../../eventstore/checkpoints.ts';
-import { projections } from '../../features.ts';
-import { type RebuildView, viewRebuild } from '../../projections/rebuild/progress.ts';
 import {
-  activeRebuilds,
-  beginRebuild,
-  giveUpRebuild,
-  lastRebuilds,
-  RebuildRefusedError,
-} from '../../projections/rebuild/rebuilds.ts';
-import { type ChangeOptions, changeOptions, checked, RefusedError } from '../changes.ts';
+  cancellable,
+  cancelRebuild,
+  foreseeRebuild,
+  lastRebuild,
+  rebuildReadModel,
+} from '../../app/rebuilds.ts';
+import type { CommandResult } from '../../commands/handle.ts';
+import { type RebuildView, viewRebuild } from '../../projections/rebuild/progress.ts';
+import { agreed, type ChangeOptions, changeOptions, checked, contextOf, RefusedError } from '../changes.ts';
 import { examples } from '../examples.ts';
-import { UsageError } from '../exit.ts';
 import { withInstallation } from '../installation.ts';
-import { operate } from '../operate.ts';
 import { duration } from '../output/time.ts';
 
 type RebuildOptions = ChangeOptions & {
@@ -52,64 +48,62 @@ export function rebuildCommands(group: Command): void {
 }
 
 async function rebuild(name: string, options: RebuildOptions): Promise<void> {
-  const projection = projections[nameOf(name)];
   checked(`Rebuild ${name}?`, options);
   await withInstallation(async (side, { config }) => {
-    const { db } = side;
-    const events = [...(await ledgerHeads(db)).values()].reduce((sum, seq) => sum + seq, 0);
+    const { db, commands } = side;
+    const foreseen = await foreseeRebuild(db, name);
+    if (!foreseen.ok) throw new RefusedError(foreseen.refusal.code, foreseen.refusal.detail);
+    const { events } = foreseen;
     if (options.dryRun) {
-      const [underWay] = await activeRebuilds(db, name);
-      const plan = {
-        projection: name,
-        version: projection.version,
-        events,
-        underWay: underWay !== undefined,
-      };
-      if (options.json) console.log(JSON.stringify(plan));
-      else
-        console.log(
-          `${events} events would be read.${underWay ? ' A rebuild is under way: no other can begin.' : ''}`,
-        );
+      if (options.json) console.log(JSON.stringify({ projection: name, events }));
+      else console.log(`${events} events would be read.`);
       return;
     }
-    const settings = { parks: options.park ?? false, dropsPrevious: options.drop ?? false };
-    const { actor, reason } = await operate(side, config, options, {
-      question: `Rebuild the read model ${name} from ${events} events?`,
-      ...{ operation: 'projection.rebuild', target: name, parameters: settings },
-    });
-    const begun = await beginRebuild(db, projection, {
-      ...{ ...settings, partitions: config.PARTITIONS, by: actor, reason },
-    }).catch(refused);
-    if (!options.wait) return say(viewRebuild(begun), options);
-    const ended = await followed(db, begun.id, options);
+    await agreed(`Rebuild the read model ${name} from ${events} events?`, options);
+    const settings = { park: options.park ?? false, drop: options.drop ?? false };
+    const deps = { db, commands, partitions: config.PARTITIONS };
+    const begun = done(await rebuildReadModel(deps, contextOf(config, options), name, settings));
+    if (!options.wait) return say(begun, options);
+    const ended = await followed(db, begun, options);
     say(ended, options);
     if (ended.phase !== 'swapped') process.exitCode = 1;
   });
 }
 
 async function cancel(name: string, options: ChangeOptions): Promise<void> {
-  nameOf(name);
   checked(`End the rebuild of ${name}?`, options);
   await withInstallation(async (side, { config }) => {
-    const { db } = side;
-    const [underWay] = await activeRebuilds(db, name);
-    if (!underWay) throw new RefusedError('no_rebuild', `No rebuild of ${name} is under way.`);
-    if (options.dryRun) return say(viewRebuild(underWay), options);
-    const { generation } = underWay;
-    const { actor, reason } = await operate(side, config, options, {
-      question: `End the rebuild of ${name}?`,
-      ...{ operation: 'projection.rebuild.cancel', target: name, parameters: { generation } },
-    });
-    await giveUpRebuild(db, underWay.id, 'cancelled', `cancelled by ${actor}: ${reason}`);
-    const ended = (await lastRebuilds(db)).find(({ id }) => id === underWay.id) ?? underWay;
-    say(viewRebuild(ended), options);
+    const { db, commands } = side;
+    const decision = await cancellable(db, name);
+    if (!decision.ok) throw new RefusedError(decision.refusal.code, decision.refusal.detail);
+    const underWay = await lastRebuild(db, name);
+    if (options.dryRun && underWay) return say(underWay, options);
+    await agreed(`End the rebuild of ${name}?`, options);
+    const deps = { db, commands, partitions: config.PARTITIONS };
+    say(done(await cancelRebuild(deps, contextOf(config, options), name)), options);
   });
 }
 
+function done(result: CommandResult<RebuildView>): RebuildView {
+  if (result.kind === 'refused') throw new RefusedError(result.refusal.code, result.refusal.detail);
+  if (result.kind !== 'done') throw new Error('This was done before.');
+  return result.body;
+}
+
 /** Until it is over, whoever ended it. */
-async function followed(db: Db, id: number, { json }: ChangeOptions): Promise<RebuildView> {
+async function followed(
+  db: Db,
+  { projection, generation }: RebuildView,
+  { json }: ChangeOptions,
+): Promise<RebuildView> {
   for (;;) {
-    const row = await db.selectFrom('rebuilds').selectAll().where('id', '=', id).executeTakeFirstOrThrow();
+    const row = await db
+      .selectFrom('rebuilds')
+      .selectAll()
+      .where('projection', '=', projection)
+      .where('generation', '=', generation)
+      .orderBy('id', 'desc')
+      .executeTakeFirstOrThrow();
     const view = viewRebuild(row);
     if (view.endedAt !== undefined) return view;
     if (!json && process.stderr.isTTY) process.stderr.write(`\r\x1b[2K${lineOf(view)}`);
@@ -130,16 +124,4 @@ export function lineOf(view: RebuildView): string {
 function say(view: RebuildView, { json }: ChangeOptions): void {
   if (!json && process.stderr.isTTY) process.stderr.write('\r\x1b[2K');
   console.log(json ? JSON.stringify(view) : lineOf(view));
-}
-
-function nameOf(name: string): ReadModelName {
-  const known = Object.keys(projections) as ReadModelName[];
-  const found = known.find((each) => each === name);
-  if (!found) throw new UsageError(`There is no read model ${name}; there are ${known.join(', ')}.`);
-  return found;
-}
-
-function refused(error: unknown): never {
-  if (error instanceof RebuildRefusedError) throw new RefusedError('rebuild_refused', error.message);
-  throw error;
 }

@@ -19,6 +19,8 @@ export type RebuildOptions = {
   /** Drop the old table once it is not read any more. Default: the next rebuild does. */
   readonly dropsPrevious?: boolean;
   readonly partitions: number;
+  /** Id of the record of it: asked for twice under the same one, it is begun once. */
+  readonly operation?: string;
   readonly by: string;
   readonly reason: string;
 };
@@ -42,6 +44,12 @@ export async function beginRebuild(
       .where('version', '=', version)
       .forUpdate()
       .executeTakeFirst();
+    const { operation = null } = options;
+    const before =
+      operation === null
+        ? undefined
+        : await trx.selectFrom('rebuilds').selectAll().where('operation', '=', operation).executeTakeFirst();
+    if (before) return before;
     if (!live)
       throw new RebuildRefusedError(
         `There is no read model ${name}, version ${version}: run millrace migrate.`,
@@ -77,7 +85,7 @@ export async function beginRebuild(
         ...{ projection: name, version, generation, group_name: group, table_name: table, phase: 'filling' },
         ...{ parks: options.parks ?? false, drops_previous: options.dropsPrevious ?? false },
         targets: partitions.map((partition) => heads.get(partition) ?? 0),
-        ...{ asked_by: options.by, asked_for: options.reason },
+        ...{ operation, asked_by: options.by, asked_for: options.reason },
       })
       .returningAll()
       .executeTakeFirstOrThrow();
