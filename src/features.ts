@@ -22,6 +22,7 @@ import { queueRoutes } from './http/queues.ts';
 import { rebuildRoutes } from './http/rebuilds.ts';
 import { scheduleRoutes } from './http/schedules.ts';
 import { sessionRoutes } from './http/sessions.ts';
+import { standingRoutes } from './http/standing/routes.ts';
 import { webhookRoutes } from './http/webhooks.ts';
 import { projection as accounts } from './projections/accounts.ts';
 import { projection as deadLetters } from './projections/dead-letters/table.ts';
@@ -45,6 +46,7 @@ export const features = {
   schedules: { routes: scheduleRoutes, projection: schedules },
   webhooks: { routes: webhookRoutes, job: httpRequestJob },
   emails: { job: emailJob },
+  standing: { routes: standingRoutes },
   events: { routes: eventRoutes },
   operations: { routes: operationRoutes, projection: operations },
 } as const;

@@ -49,6 +49,7 @@ import { readQueues } from './queues.ts';
 import { openReading } from './reading.ts';
 import { cancellable, cancelRebuild, foreseeRebuild, lastRebuild, rebuildReadModel } from './rebuilds.ts';
 import { foreseeSettling, requestSettling } from './settling.ts';
+import { readStanding } from './standing/read.ts';
 import { announceReads, checkReadModels } from './versions.ts';
 import { openWriteSide } from './write-side.ts';
 
@@ -201,6 +202,14 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         groupOfReadModel,
         changeGroup: (...rest) => changeGroup(side, ...rest),
         foreseeGroupChange: (...rest) => foreseeGroupChange(db, ...rest),
+      }),
+      features.standing.routes({
+        readStanding: () =>
+          readStanding({
+            ...{ db, keys: store.keys, prefix: config.KEY_PREFIX, now: store.clock.now },
+            redis: store.reader.runId() === undefined ? undefined : store.reader.redis,
+            ...{ fencedBecause: store.fencedBecause, memoryUsed: store.guard.usedShare },
+          }),
       }),
       features.events.routes({
         hmac,

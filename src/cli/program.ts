@@ -16,6 +16,7 @@ import { queuesCommand } from './queues.ts';
 import { recoverCommand } from './recover.ts';
 import { showConfiguration, writeReference } from './reference.ts';
 import { schedulesCommand } from './schedules.ts';
+import { statusCommand } from './standing/commands.ts';
 import { verify } from './verify.ts';
 
 /** All of `millrace`: each command's options, help and examples. */
@@ -36,6 +37,7 @@ Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll(
   eraseCommand(accounts.command('erase'));
   erasuresCommand(accounts.command('erasures'));
   for (const command of [
+    statusCommand(),
     jobsCommand(),
     deadLettersCommand(),
     schedulesCommand(),

@@ -19,6 +19,8 @@ export function measureLag(deps: {
   readonly onLag?:
     | { readonly groups: ReadonlySet<string>; readonly tell: (seconds: number) => void }
     | undefined;
+  /** Told each time how far all of them are. */
+  readonly onStandings: (standings: readonly Standing[]) => Promise<void>;
 }): { stop(): void } {
   const { store, standings, metrics } = deps;
   const shown = new Map<string, { group: string; partition: string }>();
@@ -50,6 +52,7 @@ export function measureLag(deps: {
     }
     for (const [key, labels] of shown) if (!labelsNow.has(key)) forget(key, labels);
     deps.onLag?.tell(furthest);
+    await deps.onStandings(current);
   }
 
   /** What another owns now is for that one to report. */

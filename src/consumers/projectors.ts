@@ -4,6 +4,7 @@ import type { OrderedGroup } from '../eventstore/types.ts';
 import { measureLag } from './lag.ts';
 import { openPartitionLog, TAIL_BLOCK_MS } from './partition-log.ts';
 import { type PausedGroups, watchPausedGroups } from './paused-groups.ts';
+import { tellReadUpTo } from './read-up-to.ts';
 import { orderedReader, type Standing } from './reader.ts';
 import { type RoleDeps, type RunningRole, startRole } from './role.ts';
 import { shareByPartition } from './shared.ts';
@@ -50,7 +51,8 @@ export async function startProjectors(deps: ProjectorDeps): Promise<RunningRole>
     return () => [...readers, ...(deps.passing?.() ?? []).map((group) => orderedReader(reading, group))];
   });
   const onLag = deps.onLag && { groups: lasting, tell: deps.onLag };
-  const lag = measureLag({ store, standings, metrics, logger, onLag });
+  const onStandings = (all: readonly Standing[]) => tellReadUpTo(store.writer.redis, deps.prefix, all);
+  const lag = measureLag({ store, standings, metrics, logger, onLag, onStandings });
   const trimmer = startTrimmer({
     ...deps.trim,
     db,

@@ -93,7 +93,7 @@ function changeOf(
       }
       const context = reasonedContext(deps.contextOf, request, request.body.reason);
       const done = doneOf(await deps.changeGroup(context, change, group));
-      commandAnswer(reply, done, { status: 202, location: '/v1/ops/operations' });
+      commandAnswer(reply, done, { status: 202, location: `/v1/ops/groups/${group}` });
       return reply.code(202).send(done.body);
     },
   );

@@ -149,6 +149,12 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
       await ask('POST', `${path}?dryRun=true`, { token: who, body: { reason } }, place);
       if (change === 'discard') await ask('POST', path, { token: who, body: { reason } }, place);
     }
+    for (const name of ['overview', 'partitions', 'groups', 'workers', 'projections']) {
+      await ask('GET', `/v1/ops/${name}`, { token: who });
+    }
+    for (const name of ['ledger', 'nobody']) {
+      await ask('GET', `/v1/ops/groups/${name}`, { token: who }, '/v1/ops/groups/{name}');
+    }
     await ask('GET', '/v1/ops/events?limit=1', { token: who }, '/v1/ops/events');
     await ask('GET', '/v1/ops/events?limit=0', { token: who }, '/v1/ops/events');
     for (const which of [enqueued.body.id, 'other']) {

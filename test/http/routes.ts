@@ -28,6 +28,7 @@ import { queueRoutes } from '../../src/http/queues.ts';
 import { rebuildRoutes } from '../../src/http/rebuilds.ts';
 import { scheduleRoutes } from '../../src/http/schedules.ts';
 import { sessionRoutes } from '../../src/http/sessions.ts';
+import { type Standing, standingRoutes } from '../../src/http/standing/routes.ts';
 import { streamTicketRoutes } from '../../src/http/stream-tickets.ts';
 import { pollReadModel } from '../../src/http/streams.ts';
 import { webhookRoutes } from '../../src/http/webhooks.ts';
@@ -57,10 +58,19 @@ type Overrides = Partial<
     Parameters<typeof deadLetterRoutes>[0] &
     Parameters<typeof operationRoutes>[0] &
     Parameters<typeof eventRoutes>[0] &
+    Parameters<typeof standingRoutes>[0] &
     Parameters<typeof scheduleRoutes>[0] &
     Parameters<typeof metaRoutes>[0] &
     Parameters<typeof blobRoutes>[0]
 > & { server?: Parameters<typeof edge>[0] };
+
+const standing: Standing = {
+  overview: {
+    ...{ redis: { ok: true }, postgres: { ok: true }, commits: { stopped: false }, partitions: 4 },
+    ...{ processes: {}, groups: [], rebuilding: [] },
+  },
+  ...{ partitions: [], groups: [], workers: [], projections: [] },
+};
 
 /** All routes of the API, over commands and queries that a test may say the answers of. */
 export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
@@ -132,6 +142,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     findSchedule: async () => undefined,
     listSchedules: async () => [],
     listOperations: async () => [],
+    readStanding: async () => standing,
     partitions: 4,
     readFeed: async () => ({ events: [], end: [], more: false, whole: true }),
     placesNow: async () => [],
@@ -167,6 +178,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
       deadLetterRoutes(deps),
       operationRoutes(deps),
       eventRoutes(deps),
+      standingRoutes(deps),
       blobRoutes(deps),
       metaRoutes(deps),
     ],
