@@ -4,12 +4,14 @@ import { emailJob } from './consumers/emails.ts';
 import { eraseJob } from './consumers/erasures.ts';
 import { exportJob } from './consumers/exports.ts';
 import { httpRequestJob } from './consumers/http-request/job.ts';
+import { replayJob } from './consumers/replay/job.ts';
 import { settlingJobTypes } from './domain/dead-letters.ts';
 import type { Destination } from './domain/destinations.ts';
 import { emailsBy, type Sender } from './domain/emails.ts';
 import { eraseJobType } from './domain/erasures.ts';
 import { exportJobType } from './domain/exports.ts';
 import { httpRequestsTo } from './domain/http-requests.ts';
+import { replayJobType } from './domain/replays.ts';
 import { accountRoutes } from './http/accounts.ts';
 import { deadLetterRoutes } from './http/dead-letters.ts';
 import { erasureRoutes } from './http/erasures.ts';
@@ -20,6 +22,7 @@ import { jobRoutes } from './http/jobs/routes.ts';
 import { operationRoutes } from './http/operations.ts';
 import { queueRoutes } from './http/queues.ts';
 import { rebuildRoutes } from './http/rebuilds.ts';
+import { replayRoutes } from './http/replay.ts';
 import { scheduleRoutes } from './http/schedules.ts';
 import { sessionRoutes } from './http/sessions.ts';
 import { standingRoutes } from './http/standing/routes.ts';
@@ -42,6 +45,7 @@ export const features = {
   queues: { routes: queueRoutes },
   groups: { routes: groupRoutes },
   rebuilds: { routes: rebuildRoutes },
+  replay: { routes: replayRoutes, job: replayJob },
   exports: { routes: exportRoutes, projection: exports, job: exportJob },
   schedules: { routes: scheduleRoutes, projection: schedules },
   webhooks: { routes: webhookRoutes, job: httpRequestJob },
@@ -59,6 +63,7 @@ export const jobTypes = [
   exportJobType,
   eraseJobType,
   ...Object.values(settlingJobTypes),
+  replayJobType,
   ...plainJobs,
 ] as const;
 

@@ -14,6 +14,7 @@ const FEATURES = [
   'schedules',
   'queues',
   'groups',
+  'replay',
   'dead-letters',
   'echo',
   'webhooks',

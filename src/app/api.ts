@@ -48,6 +48,7 @@ import { changeGroup, foreseeGroupChange, groupOfReadModel } from './groups.ts';
 import { readQueues } from './queues.ts';
 import { openReading } from './reading.ts';
 import { cancellable, cancelRebuild, foreseeRebuild, lastRebuild, rebuildReadModel } from './rebuilds.ts';
+import { foreseeReplay, requestReplay } from './replays.ts';
 import { foreseeSettling, requestSettling } from './settling.ts';
 import { readStanding } from './standing/read.ts';
 import { announceReads, checkReadModels } from './versions.ts';
@@ -229,6 +230,11 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         cancellable: (name) => cancellable(db, name),
         rebuild: (...rest) => rebuildReadModel(rebuilds, ...rest),
         cancel: (...rest) => cancelRebuild(rebuilds, ...rest),
+      }),
+      features.replay.routes({
+        contextOf,
+        foreseeReplay: (wanted) => foreseeReplay(config, side, wanted),
+        requestReplay: (...rest) => requestReplay(config, side, ...rest),
       }),
       streamTicketRoutes({ hmac }),
       blobRoutes({ blobs, secret: blobSecret }),

@@ -8,6 +8,7 @@ import { emailRules, features, plainJobs } from '../features.ts';
 import type { Parts } from './base.ts';
 import { erasureDeps } from './erasing.ts';
 import { randomText } from './random.ts';
+import { replayDeps } from './replays.ts';
 import { settlingDeps } from './settling.ts';
 import { peopleOf } from './write-side.ts';
 
@@ -31,6 +32,7 @@ export function jobDefinitions(config: Config, parts: Pick<Parts, 'db' | 'store'
     }),
     ...features['dead-letters'].jobs(settlingDeps(config, parts)),
     features.erasures.job(erasureDeps(config, parts)),
+    features.replay.job(replayDeps(config, parts)),
     features.emails.job({ rules: emailRules(config), smtpUrl: config.SMTP_URL }),
   ];
 }

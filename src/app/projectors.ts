@@ -1,6 +1,4 @@
-import { createHmacs } from '../access/signing.ts';
 import { createLedger } from '../consumers/ledger.ts';
-import { createNotifier } from '../consumers/notifier.ts';
 import { observeLedger } from '../consumers/observe-ledger.ts';
 import { startProjectors } from '../consumers/projectors.ts';
 import { createReactorGroup } from '../consumers/reactor.ts';
@@ -12,10 +10,11 @@ import { createProjectionGroup } from '../projections/runner.ts';
 import { type Base, openParts, type Role } from './base.ts';
 import { roleDeps, roleOf } from './consuming.ts';
 import { keepErased } from './erasing.ts';
+import { reactorsOf } from './reactors.ts';
 import { forEachReadModel } from './read-models.ts';
 import { createRebuilding } from './rebuilding.ts';
 import { untilNotNeeded } from './versions.ts';
-import { commandBasics, hexHmac } from './write-side.ts';
+import { commandBasics } from './write-side.ts';
 
 const LEDGER_POOL = 4;
 
@@ -42,9 +41,8 @@ export async function startProjectorRole(base: Base): Promise<Role> {
     createLedger(pool, db, { observe: observeLedger }),
     ...Object.values(forEachReadModel(reading)),
     // Here, where the log is read anyway: a tail of its own would cost the workers as much as their jobs.
-    createReactorGroup(
-      { ...commandBasics(store), store },
-      createNotifier(hexHmac(createHmacs(base.config.HMAC_KEY))),
+    ...reactorsOf(base.config).map((reactor) =>
+      createReactorGroup({ ...commandBasics(store), store }, reactor),
     ),
   ];
   const rebuilding = createRebuilding(base, parts);

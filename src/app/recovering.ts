@@ -1,5 +1,4 @@
 import type { Config } from '../config.ts';
-import { NOTIFIER } from '../consumers/notifier.ts';
 import type { RecoverDeps } from '../consumers/recovery/recover.ts';
 import { connectWriter } from '../eventstore/connections.ts';
 import { createKeys } from '../eventstore/partitions.ts';
@@ -9,6 +8,7 @@ import { giveUpRebuildOf } from '../projections/rebuild/rebuilds.ts';
 import { rewind } from '../projections/rewind.ts';
 import { openArchives } from './archives.ts';
 import type { Db } from './base.ts';
+import { REACTORS } from './groups.ts';
 import { forEachReadModel } from './read-models.ts';
 
 /** What a recovery is made of: connections of its own, as the event store opens on nothing that it can't trust. */
@@ -43,7 +43,7 @@ export async function openRecovery(config: Config): Promise<RecoverDeps & { clos
     archives: openArchives(config),
     keys: createKeys(prefix, config.PARTITIONS),
     retentionMs: config.IDEMPOTENCY_RETENTION * 1_000,
-    reactors: [NOTIFIER],
+    reactors: [...REACTORS],
     async rewind(group, partition) {
       if (await giveUpRebuildOf(db, group, 'Redis was made anew from less than it had read')) return;
       const known = rewinds.get(group);

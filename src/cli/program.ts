@@ -15,6 +15,7 @@ import { projectionsCommand } from './projections/commands.ts';
 import { queuesCommand } from './queues.ts';
 import { recoverCommand } from './recover.ts';
 import { showConfiguration, writeReference } from './reference.ts';
+import { replayCommand } from './replay.ts';
 import { schedulesCommand } from './schedules.ts';
 import { statusCommand } from './standing/commands.ts';
 import { verify } from './verify.ts';
@@ -70,6 +71,7 @@ Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll(
     .option('--sample <part>', 'only about this part of the rows: 1% or 0.01; the same ones each time')
     .option('--json', 'print JSON')
     .action(verify);
+  replayCommand(millrace.command('replay'));
   recoverCommand(millrace.command('recover'));
   millrace
     .command('config')

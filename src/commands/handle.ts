@@ -205,13 +205,13 @@ function commitRequest<B>(
 export function encodeChange(
   deps: Pick<CommandDeps, 'randomText'>,
   context: Pick<CommandContext, 'actor' | 'owner' | 'correlation' | 'traceparent' | 'reason'> &
-    Pick<EventMeta, 'causation' | 'reaction'>,
+    Pick<EventMeta, 'causation' | 'reaction' | 'replay'>,
   change: StreamChange,
   claim?: EventMeta['claim'],
 ): AppendToStream {
-  const { owner, correlation, actor, causation, reaction, traceparent, reason } = context;
+  const { owner, correlation, actor, causation, reaction, replay, traceparent, reason } = context;
   // What is the same in all events of the change is made JSON once; what is undefined is left out.
-  const same: Shared = { owner, correlation, actor, causation, reaction, traceparent, reason };
+  const same: Shared = { owner, correlation, actor, causation, reaction, replay, traceparent, reason };
   const rest = JSON.stringify(same).slice(1, -1);
   return {
     streamId: change.streamId,

@@ -6,6 +6,11 @@ export function traceparentOf(meta: string): string | undefined {
   return /"traceparent":"([^"\\]*)"/.exec(meta)?.[1];
 }
 
+/** Whose event it is; undefined: the installation's own. */
+export function ownerOf(meta: string): string | undefined {
+  return /"owner":"([^"\\]*)"/.exec(meta)?.[1];
+}
+
 /** When the event was decided, ms since 1970; undefined where it does not say so. */
 export function decidedAt(meta: string): number | undefined {
   const at = Date.parse(/"at":"([^"\\]*)"/.exec(meta)?.[1] ?? '');

@@ -11,7 +11,8 @@ export const NOTIFIER = 'notifier';
 /** A payload may have 256 KiB; larger results are left to be fetched. */
 const RESULT_BYTES = 64 * 1024;
 
-const ENDS = new Set(['JobCompleted', 'JobDeadLettered', 'JobCancelled']);
+const ENDS = ['JobCompleted', 'JobDeadLettered', 'JobCancelled'] as const;
+const KNOWN_ENDS: ReadonlySet<string> = new Set(ENDS);
 
 /**
  * Tells who wants to know that a job has ended: by an `http.request` in the same partition, one for each end. A job
@@ -22,9 +23,10 @@ const ENDS = new Set(['JobCompleted', 'JobDeadLettered', 'JobCancelled']);
 export function createNotifier(hmac: (purpose: string, text: string) => string): Reactor {
   return {
     name: NOTIFIER,
+    reactsTo: ENDS,
     react(raw): Reaction | undefined {
       // Of the many events that are none of it, nothing is parsed.
-      if (!ENDS.has(raw.type) || !raw.data.includes('"callbackUrl":')) return undefined;
+      if (!KNOWN_ENDS.has(raw.type) || !raw.data.includes('"callbackUrl":')) return undefined;
       const event = codec.decode(raw);
       const url = callbackUrlOf(event);
       if (url === undefined) return undefined;

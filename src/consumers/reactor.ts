@@ -1,5 +1,6 @@
 import { commitReactions, type Reaction, type ReactionDeps } from '../commands/reactions.ts';
 import type { RawEvent } from '../domain/event.ts';
+import type { DomainEventType } from '../domain/events.ts';
 import type { OpenEventStore } from '../eventstore/store.ts';
 import type { OrderedGroup } from '../eventstore/types.ts';
 import { cursorText, readCursor } from './reactor-cursor.ts';
@@ -8,6 +9,8 @@ import { cursorText, readCursor } from './reactor-cursor.ts';
 export type Reactor = {
   /** Stored in leases and in the key of its cursor: an identifier for life. */
   readonly name: string;
+  /** Types of the events that anything may follow from. */
+  readonly reactsTo: readonly DomainEventType[];
   /** Pure, and fast for events that it has no use for: it sees all of them. */
   readonly react: (event: RawEvent) => Reaction | undefined;
 };

@@ -1,10 +1,11 @@
 import { type Kysely, sql } from 'kysely';
 import { formatPosition, type Position } from '../domain/position.ts';
 import { readLedger } from '../eventstore/ledger-read.ts';
-import { firstSeqSince, untilLedgerHolds } from '../eventstore/ledger-times.ts';
+import { firstSeqSince } from '../eventstore/ledger-times.ts';
 import type { OpenEventStore } from '../eventstore/store.ts';
 import type { LedgerTables } from '../eventstore/tables.ts';
 import type { Checkpoint } from '../eventstore/types.ts';
+import { ledgerHoldsWithin } from './ledger-holds.ts';
 import { cursorText, readCursor } from './reactor-cursor.ts';
 
 /** Where a reactor's cursors are to be: each at the last event that counts as read. */
@@ -37,7 +38,7 @@ const ATTEMPTS = 10;
 export async function planSeek(deps: SeekDeps, reactor: string, target: SeekTarget): Promise<CursorMove[]> {
   const heads = await deps.store.heads();
   if (target.kind === 'positions') assertOneEach(target.positions, heads.length);
-  await untilLedgerHolds(deps.db, heads, LEDGER_WITHIN_MS);
+  await ledgerHoldsWithin(deps.db, heads, LEDGER_WITHIN_MS);
   const moves = await Promise.all(
     heads.map(async (head, partition) => {
       const to = await targetIn(deps, target, partition, head);

@@ -23,7 +23,9 @@ export type RefusalCode =
   | 'job_not_retryable'
   | 'job_not_dead'
   | 'reason_missing'
-  | 'not_found';
+  | 'not_found'
+  | 'not_replayable'
+  | 'plan_stale';
 
 export type Refusal = { readonly code: RefusalCode; readonly detail: string };
 

@@ -16,6 +16,11 @@ export type EventMeta = {
   readonly causation?: string;
   /** The reactor that reacted to it, and the seq of that event in its partition: so a lost cursor is found again. */
   readonly reaction?: { readonly reactor: string; readonly seq: number };
+  /**
+   * The replay that it came of, with the reactor and the seq of the event that this was about. Not a `reaction`: where the
+   * reactor itself stands it says nothing about.
+   */
+  readonly replay?: { readonly id: string; readonly reactor: string; readonly seq: number };
   /** Why somebody did it, in their words: an operator's change says so. At most 500 characters. */
   readonly reason?: string;
   /** W3C trace context of the commit that wrote it. */

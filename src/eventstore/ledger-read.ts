@@ -26,6 +26,8 @@ export type LedgerRange = {
   readonly upTo?: number;
   /** Only this owner's events: the account that may read them. */
   readonly owner?: string;
+  /** Only events of these types. */
+  readonly types?: readonly string[];
   readonly limit: number;
 };
 
@@ -38,7 +40,7 @@ export async function readLedger(
   range: LedgerRange,
   archives?: Archives,
 ): Promise<RawEvent[]> {
-  const { partition, owner, limit, upTo = Number.POSITIVE_INFINITY } = range;
+  const { partition, owner, types, limit, upTo = Number.POSITIVE_INFINITY } = range;
   const found: RawEvent[] = [];
   let after = range.after;
   let tableFirst = after >= (archives?.knownEnd(partition) ?? 0);
@@ -55,6 +57,7 @@ export async function readLedger(
     if (!archives) throw new ArchivedError(`events of partition ${partition} after ${after} lie in files`);
     for (const event of await archives.read(archive)) {
       if (event.seq <= after || event.seq > upTo) continue;
+      if (types !== undefined && !types.includes(event.type)) continue;
       if (owner === undefined || event.owner === owner) found.push(fromFile(event));
       if (found.length === limit) return found;
     }
@@ -74,6 +77,7 @@ async function fromTable(db: Kysely<LedgerTables>, range: LedgerRange): Promise<
     .limit(range.limit);
   if (range.upTo !== undefined) query = query.where('seq', '<=', range.upTo);
   if (range.owner !== undefined) query = query.where('owner', '=', range.owner);
+  if (range.types !== undefined) query = query.where('type', 'in', [...range.types]);
   return (await query.execute()).map(toEvent);
 }
 

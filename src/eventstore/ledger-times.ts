@@ -1,28 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises';
 import { type Kysely, sql } from 'kysely';
 import { type Archives, nextArchive } from './archive/archives.ts';
-import { ledgerHeads } from './checkpoints.ts';
 import type { LedgerTables } from './tables.ts';
-import { StoreUnavailableError } from './types.ts';
-
-const POLL_MS = 20;
-
-/** Waits until the ledger holds all up to these seqs, by partition. Throws `StoreUnavailableError` after `withinMs`. */
-export async function untilLedgerHolds(
-  db: Kysely<LedgerTables>,
-  heads: readonly number[],
-  withinMs: number,
-): Promise<void> {
-  const deadline = performance.now() + withinMs;
-  for (;;) {
-    const held = await ledgerHeads(db);
-    if (heads.every((seq, partition) => (held.get(partition) ?? 0) >= seq)) return;
-    if (performance.now() > deadline) {
-      throw new StoreUnavailableError('the ledger does not hold yet what the log does; try again');
-    }
-    await sleep(POLL_MS);
-  }
-}
 
 /**
  * The first event of a partition that was decided at or after a time. Undefined: there is none. Times are no order: events

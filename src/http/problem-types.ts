@@ -172,10 +172,20 @@ export const problemTypes: Readonly<Record<ProblemCode, ProblemType>> = {
     title: 'Not ready yet',
     help: 'What you ask for is still being made, or could not be made. Its status says which.',
   },
+  not_replayable: {
+    status: 409,
+    title: 'The group cannot be given these events again',
+    help: 'Only reactors can, and only events that they react to. A read model is compared by a verification and made anew by a rebuild.',
+  },
   outcome_unknown: {
     status: 504,
     title: 'It is not known whether this was done',
     help: 'The reply of the store was lost. Send the request again with the same Idempotency-Key: it is then done once, whatever happened now.',
+  },
+  plan_stale: {
+    status: 409,
+    title: 'The plan is not what would be done now',
+    help: 'Since it was made, events have come to it, or other code is running. Nothing was done. Ask for a new plan with `?dryRun=true`, and confirm that, with the `to` that it names.',
   },
   position_lost: {
     status: 410,

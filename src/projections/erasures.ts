@@ -84,6 +84,20 @@ export async function exportsOfErased(
   return rows.map(({ id }) => id);
 }
 
+/** Which of these accounts were erased. */
+export async function erasedAmong(
+  db: Kysely<Database>,
+  accounts: readonly string[],
+): Promise<ReadonlySet<string>> {
+  if (accounts.length === 0) return new Set();
+  const rows = await db
+    .selectFrom('erasures_v1')
+    .select('id')
+    .where('id', 'in', [...accounts])
+    .execute();
+  return new Set(rows.map(({ id }) => id));
+}
+
 /** Accounts that were erased, the newest first. */
 export async function listErasures(
   db: Kysely<Database>,

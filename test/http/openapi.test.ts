@@ -94,6 +94,7 @@ describe('the OpenAPI document', () => {
       'post /v1/ops/dead-letters/discard',
       'post /v1/ops/dead-letters/redrive',
       'post /v1/ops/groups/{name}/pause',
+      'post /v1/ops/groups/{name}/replay',
       'post /v1/ops/groups/{name}/resume',
       'post /v1/ops/projections/{name}/pause',
       'post /v1/ops/projections/{name}/rebuild',

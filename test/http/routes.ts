@@ -26,6 +26,7 @@ import { metaRoutes } from '../../src/http/meta.ts';
 import { operationRoutes } from '../../src/http/operations.ts';
 import { queueRoutes } from '../../src/http/queues.ts';
 import { rebuildRoutes } from '../../src/http/rebuilds.ts';
+import { replayRoutes } from '../../src/http/replay.ts';
 import { scheduleRoutes } from '../../src/http/schedules.ts';
 import { sessionRoutes } from '../../src/http/sessions.ts';
 import { type Standing, standingRoutes } from '../../src/http/standing/routes.ts';
@@ -55,6 +56,7 @@ type Overrides = Partial<
     Parameters<typeof queueRoutes>[0] &
     Parameters<typeof groupRoutes>[0] &
     Parameters<typeof rebuildRoutes>[0] &
+    Parameters<typeof replayRoutes>[0] &
     Parameters<typeof deadLetterRoutes>[0] &
     Parameters<typeof operationRoutes>[0] &
     Parameters<typeof eventRoutes>[0] &
@@ -136,6 +138,14 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     cancellable: async () => ({ ok: true as const, events: [] }),
     rebuild: async () => done(rebuildOfJobs),
     cancel: async () => done({ ...rebuildOfJobs, phase: 'cancelled' as const }),
+    foreseeReplay: async () => ({
+      ok: true as const,
+      plan: {
+        ...{ digest: 'd', from: '2026-11-20T00:00:00.000Z', to: '2026-11-21T00:00:00.000Z' },
+        ...{ events: 0, types: {}, partitions: [], jobs: {}, sample: [] },
+      },
+    }),
+    requestReplay: async () => done({ id: jobId, version: 1, status: 'queued' as const }),
     shortestPauseSeconds: 60,
     createSchedule: async () => done({ id: scheduleId, version: 1 }),
     deleteSchedule: async () => done({ id: scheduleId, version: 2 }),
@@ -175,6 +185,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
       queueRoutes(deps),
       groupRoutes(deps),
       rebuildRoutes(deps),
+      replayRoutes(deps),
       deadLetterRoutes(deps),
       operationRoutes(deps),
       eventRoutes(deps),
