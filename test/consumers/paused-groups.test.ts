@@ -1,3 +1,4 @@
+import { sql } from 'kysely';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { publishHint } from '../../src/consumers/hints.ts';
 import { createLedger } from '../../src/consumers/ledger.ts';
@@ -119,6 +120,29 @@ describe('A paused group', () => {
     expect(paused.seen).toEqual([]);
     await resume();
     await until(() => expect(paused.seen).toHaveLength(10));
+  });
+
+  it('is not read for while it can not be known yet whether it is paused', async () => {
+    const { world, store, paused, other, start, pause } = await reading();
+    await pause();
+    const locked = Promise.withResolvers<void>();
+    const unlock = Promise.withResolvers<void>();
+    const holding = world.db.transaction().execute(async (trx) => {
+      await sql`LOCK TABLE group_pauses IN ACCESS EXCLUSIVE MODE`.execute(trx);
+      locked.resolve();
+      await unlock.promise;
+    });
+    await locked.promise;
+    await appendEvents(store, 0, 5);
+    const { metric } = await start();
+    await until(async () =>
+      expect(await metric(`millrace_group_lag_events{group="${PAUSED}",partition="0"} 5`)).toBe(true),
+    );
+    expect([paused.seen, other.seen]).toEqual([[], []]);
+    unlock.resolve();
+    await holding;
+    await until(() => expect(other.seen).toHaveLength(5));
+    expect(paused.seen).toEqual([]);
   });
 
   it('shows how far behind it is, and does not keep the log from being trimmed', async () => {

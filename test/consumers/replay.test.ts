@@ -12,6 +12,7 @@ import { archiveLedger } from '../../src/eventstore/archive/write.ts';
 import { openPool } from '../../src/eventstore/postgres.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { randomText, testHmac } from '../support/connections.ts';
+import type { World } from '../support/world.ts';
 import {
   callbackUrl,
   cursorOf,
@@ -28,11 +29,16 @@ import { openStore, openWorld, quiet, until } from './support.ts';
 
 const ALWAYS = { from: new Date(0), to: new Date('2100-01-01T00:00:00Z') };
 
+async function ledgerPool(world: World) {
+  const pool = openPool({ url: world.databaseUrl, max: 2, applicationName: 'test' });
+  onTestFinished(() => pool.end());
+  return pool;
+}
+
 /** A ledger that follows, and jobs that have ended and were told of. */
 async function past(count: number) {
   const { world, store } = await openWorld();
-  const pool = openPool({ url: world.databaseUrl, max: 2, applicationName: 'test' });
-  onTestFinished(() => pool.end());
+  const pool = await ledgerPool(world);
   const ledger = await start(world, await openStore(world), [createLedger(pool, world.db)]);
   const ended: JobId[] = [];
   for (let n = 0; n < count; n++) ended.push(await endJob(store, ends.succeeded(callbackUrl)));
@@ -124,6 +130,22 @@ describe('A replay', () => {
     expect(await replayed(store)).toHaveLength(40);
     await run(deps(), newReplay(), await payload());
     expect(await replayed(store)).toHaveLength(80);
+  });
+
+  it('counts nothing as done that Redis may still lose: the ledger must have it', async () => {
+    const { world, store, ledger, deps, payload } = await past(5);
+    const [id, asked, cut] = [newReplay(), await payload(), new AbortController()];
+    const positions = () => world.db.selectFrom('replay_positions').select(['seq', 'jobs']).execute();
+    await ledger.stop();
+    const running = run(deps(), id, asked, cut.signal).catch((error: unknown) => error);
+    await until(async () => expect(await replayed(store)).toHaveLength(5));
+    cut.abort(new Error('killed'));
+    expect(await running).toBeInstanceOf(Error);
+    expect(await positions()).toEqual([]);
+    await start(world, await openStore(world), [createLedger(await ledgerPool(world), world.db)]);
+    expect(await run(deps(), id, asked)).toMatchObject({ jobs: 5 });
+    expect(await positions()).toMatchObject([{ jobs: 5 }]);
+    expect(await replayed(store)).toHaveLength(5);
   });
 
   it('keeps to its rate', async () => {

@@ -12,6 +12,7 @@ export type Rule = {
 const COMMIT = 'src/eventstore/commit.lua';
 const TAKE = 'src/consumers/take.lua';
 const READING = 'src/projections/reading.ts';
+const REACTIONS = 'src/commands/reactions.ts';
 const ARCHIVING = 'src/eventstore/archive/write.ts';
 
 export const RULES: readonly Rule[] = [
@@ -982,5 +983,104 @@ export const RULES: readonly Rule[] = [
       file: 'test/eventstore/set-back.test.ts',
       name: 'a running process notices a gap within a second or two, stops commits, and goes on once a newer backup is there',
     },
+  },
+  {
+    rule: 'A paused group applies nothing more, in any process',
+    without: [
+      {
+        file: 'src/consumers/reader.ts',
+        from: 'const isPaused = () => group.name !== LEDGER_GROUP && deps.paused.has(group.name);',
+        to: 'const isPaused = () => false;',
+      },
+    ],
+    test: {
+      file: 'test/consumers/paused-groups.test.ts',
+      name: 'applies nothing, in any process, while others go on; resumed, it goes on where it stood',
+    },
+  },
+  {
+    rule: 'A process that does not know yet which groups are paused reads for none but the ledger',
+    without: [
+      {
+        file: 'src/consumers/paused-groups.ts',
+        from: 'known?.has(group) ?? true',
+        to: 'known?.has(group) ?? false',
+      },
+    ],
+    test: {
+      file: 'test/consumers/paused-groups.test.ts',
+      name: 'is not read for while it can not be known yet whether it is paused',
+    },
+  },
+  {
+    rule: 'What an operator had a reactor pass over stays passed over when its cursor is found again',
+    without: [
+      {
+        file: 'src/consumers/recovery/restore.ts',
+        from: 'const moved = await lastMove(db, partition, reactor);',
+        to: 'const moved = undefined;',
+      },
+    ],
+    test: {
+      file: 'test/consumers/seek.test.ts',
+      name: 'stays there when Redis is made anew: what it passed over stays passed over',
+    },
+  },
+  {
+    rule: 'What a replay enqueued says nothing of where its reactor stands',
+    without: [
+      {
+        file: REACTIONS,
+        from: 'replay: { id: replay, reactor, seq: event.seq } }',
+        to: 'reaction: { reactor, seq: event.seq }, replay: { id: replay, reactor, seq: event.seq } }',
+      },
+    ],
+    test: {
+      file: 'test/consumers/replay.test.ts',
+      name: 'says nothing of where its reactor stands, when that is to be found again',
+    },
+  },
+  {
+    rule: 'The ids of what a replay enqueues follow from the replay and the event: cut off, it does nothing twice',
+    without: [{ file: REACTIONS, from: '`${replay}\\n${jobId}`', to: 'deps.randomText(20)' }],
+    test: {
+      file: 'test/consumers/replay.test.ts',
+      name: 'that is cut off anywhere goes on there, and does nothing twice; another one does all of it again',
+    },
+  },
+  {
+    rule: 'A replay is beyond an event only once the ledger has what was enqueued for it',
+    without: [
+      {
+        file: 'src/consumers/replay/job.ts',
+        from: '    await ledgerHolds(deps.db, head, signal);\n',
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/consumers/replay.test.ts',
+      name: 'counts nothing as done that Redis may still lose: the ledger must have it',
+    },
+  },
+  {
+    rule: 'A replay does what was planned and confirmed, or nothing',
+    without: [
+      { file: 'src/app/replays.ts', from: 'if (plan.digest !== wanted.plan && ', to: 'if (false && ' },
+    ],
+    test: {
+      file: 'test/e2e/replay.test.ts',
+      name: 'is refused where its plan is missing, or stale; a retry of the request gets the first answer',
+    },
+  },
+  {
+    rule: 'Of persons who were erased nothing is replayed',
+    without: [
+      {
+        file: 'src/consumers/replay/events.ts',
+        from: "      if (erased.has(ownerOf(meta) ?? '')) return false;\n",
+        to: '',
+      },
+    ],
+    test: { file: 'test/consumers/replay.test.ts', name: 'has nothing of persons who were erased' },
   },
 ];
