@@ -6,6 +6,7 @@ import { deleteCredentials, findCredentials, type Passwords, saveCredentials } f
 import type { PeopleTables } from './tables.ts';
 
 const PREFIX = 'sealed:v1:';
+const JSON_PREFIX = 'sealed-json:v1:';
 const IV_BYTES = 12;
 const TAG_BYTES = 16;
 
@@ -26,6 +27,14 @@ export class PersonKeyMissingError extends Error {
     super(
       `no key for the person of ${accountId}: erased, or lost with an older copy of Postgres (then restore person_keys)`,
     );
+  }
+}
+
+/** The person's key is there, and what it is wrapped by is not among the master keys of this process. */
+export class MasterKeyMissingError extends Error {
+  override readonly name = 'MasterKeyMissingError';
+  constructor(accountId: string, masterKeyId: string) {
+    super(`the key of ${accountId} is wrapped by master key ${masterKeyId}, which is not in MASTER_KEY`);
   }
 }
 
@@ -57,18 +66,30 @@ export async function createPersonKey(db: Db, master: MasterKey, accountId: Acco
   return findPersonKey(db, master, accountId);
 }
 
-/** Throws `PersonKeyMissingError`, or `UnsealError` when another master key wrapped it. */
+/** Throws `PersonKeyMissingError`, or `MasterKeyMissingError` when another master key wrapped it. */
 export async function findPersonKey(db: Db, master: MasterKey, accountId: string): Promise<PersonKey> {
-  const row = await db
+  const key = (await findPersonKeys(db, master, [accountId])).get(accountId);
+  if (!key) throw new PersonKeyMissingError(accountId);
+  return key;
+}
+
+/** Those of these accounts that there are. Throws `MasterKeyMissingError` when another master key wrapped one. */
+export async function findPersonKeys(
+  db: Db,
+  master: MasterKey,
+  accountIds: readonly string[],
+): Promise<Map<string, PersonKey>> {
+  const rows = await db
     .selectFrom('person_keys')
-    .select(['wrapped_key', 'master_key_id'])
-    .where('account_id', '=', accountId)
-    .executeTakeFirst();
-  if (!row) throw new PersonKeyMissingError(accountId);
-  if (row.master_key_id !== master.id) {
-    throw new UnsealError(`the key of ${accountId} is wrapped by master key ${row.master_key_id}`);
-  }
-  return { accountId, key: decrypt(master.key, wrapContext(accountId), row.wrapped_key) };
+    .select(['account_id', 'wrapped_key', 'master_key_id'])
+    .where('account_id', 'in', accountIds)
+    .execute();
+  return new Map(
+    rows.map(({ account_id: accountId, wrapped_key, master_key_id }) => {
+      if (master_key_id !== master.id) throw new MasterKeyMissingError(accountId, master_key_id);
+      return [accountId, { accountId, key: decrypt(master.key, wrapContext(accountId), wrapped_key) }];
+    }),
+  );
 }
 
 /** What was sealed with it can never be opened again. */
@@ -101,14 +122,20 @@ export function seal(person: PersonKey, text: string): Sealed {
   return `${PREFIX}${bytes.toString('base64url')}` as Sealed;
 }
 
-/** Throws `UnsealError`. */
-export function open(person: PersonKey, sealed: string): string {
-  if (!sealed.startsWith(PREFIX)) throw new UnsealError('not a sealed text');
-  return decrypt(
-    person.key,
-    person.accountId,
-    Buffer.from(sealed.slice(PREFIX.length), 'base64url'),
-  ).toString();
+/** The same of any value: sealed as JSON, it is that value again. */
+export function sealJson(person: PersonKey, value: unknown): string {
+  const bytes = encrypt(person.key, `${person.accountId} json`, Buffer.from(JSON.stringify(value) ?? 'null'));
+  return `${JSON_PREFIX}${bytes.toString('base64url')}`;
+}
+
+/** The text, or the value where one was sealed. Throws `UnsealError`. */
+export function open(person: PersonKey, sealed: string): unknown {
+  const { key, accountId } = person;
+  const opened = (prefix: string, context: string) =>
+    decrypt(key, context, Buffer.from(sealed.slice(prefix.length), 'base64url')).toString();
+  if (sealed.startsWith(PREFIX)) return opened(PREFIX, accountId);
+  if (sealed.startsWith(JSON_PREFIX)) return JSON.parse(opened(JSON_PREFIX, `${accountId} json`));
+  throw new UnsealError('not a sealed text');
 }
 
 /**
@@ -121,10 +148,10 @@ export function createPeople(db: Kysely<PeopleTables>, master: MasterKey, passwo
       const person = await createPersonKey(db, master, accountId);
       return texts.map((text) => seal(person, text));
     },
-    /** Throws `PersonKeyMissingError` or `UnsealError`. */
+    /** Throws `PersonKeyMissingError`, `MasterKeyMissingError` or `UnsealError`. */
     async openFor(accountId: string, texts: readonly string[]): Promise<string[]> {
       const person = await findPersonKey(db, master, accountId);
-      return texts.map((text) => open(person, text));
+      return texts.map((text) => String(open(person, text)));
     },
     async savePassword(accountId: AccountId, password: string): Promise<void> {
       await saveCredentials(db, accountId, await passwords.hash(password));

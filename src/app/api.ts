@@ -49,7 +49,7 @@ import { readQueues } from './queues.ts';
 import { openReading } from './reading.ts';
 import { cancellable, cancelRebuild, foreseeRebuild, lastRebuild, rebuildReadModel } from './rebuilds.ts';
 import { foreseeReplay, requestReplay } from './replays.ts';
-import { foreseeSettling, requestSettling } from './settling.ts';
+import { byLane, foreseeSettling, requestSettling } from './settling.ts';
 import { readStanding } from './standing/read.ts';
 import { announceReads, checkReadModels } from './versions.ts';
 import { openWriteSide } from './write-side.ts';
@@ -134,6 +134,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
       }),
       features.jobs.routes({
         hmac,
+        opened: side.opened,
         contextOf,
         jobTypes: types,
         enqueueJob: (...rest) => enqueueJob(commands, ...rest),
@@ -165,6 +166,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
       }),
       features.schedules.routes({
         hmac,
+        opened: side.opened,
         contextOf,
         jobTypes: types,
         shortestPauseSeconds: config.SCHEDULE_SHORTEST_PAUSE_SECONDS,
@@ -177,14 +179,22 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
       features.webhooks.routes({ secretOf: webhookSecrets(hmac) }),
       features['dead-letters'].routes({
         hmac,
+        opened: side.opened,
         contextOf,
         listDeadLetters: (listing, wanted) =>
-          reading({ projection: letters }, wanted, (from) => listDeadLetters(from, listing)),
+          reading({ projection: letters }, wanted, async (from) =>
+            listDeadLetters(from, await byLane(from, hmac, listing)),
+          ),
         findDeadLetter: (id, wanted) => one(letters, findDeadLetter)(id, undefined, wanted),
         failedAttempts: (id) => failedAttempts(wholeHistory(store, id)),
         countWaiting: (lanes) => countWaiting(db, lanes),
-        settleLetters: (...rest) => requestSettling(commands, ...rest),
-        foreseeSettling: (...rest) => foreseeSettling(side, ...rest),
+        settleLetters: async (context, settling, wanted) =>
+          requestSettling(commands, context, settling, {
+            ...wanted,
+            filter: await byLane(db, hmac, wanted.filter),
+          }),
+        foreseeSettling: async (filter, sample) =>
+          foreseeSettling(side, await byLane(db, hmac, filter), sample),
       }),
       features.queues.routes({
         contextOf,

@@ -6,6 +6,7 @@ import { createMetrics } from '../telemetry/metrics.ts';
 import { startTracing } from '../telemetry/start.ts';
 import { openParts } from './base.ts';
 import { jobDefinitions } from './jobs.ts';
+import { openSealing } from './sealing.ts';
 
 const ROLE = 'job';
 
@@ -21,4 +22,4 @@ const tracing = startTracing({
   logger,
 });
 const parts = await openParts({ config, logger, metrics: createMetrics({ node: false }) }, ROLE);
-serveRun(jobDefinitions(config, parts), { log, beforeExit: tracing.flush });
+serveRun(jobDefinitions(config, parts, openSealing(config, parts.db)), { log, beforeExit: tracing.flush });

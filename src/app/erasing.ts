@@ -6,8 +6,8 @@ import { filesOf } from '../domain/exports.ts';
 import { exportsOfErased } from '../projections/erasures.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Db, Parts } from './base.ts';
+import { peopleOf } from './people.ts';
 import { settlingDeps } from './settling.ts';
-import { peopleOf } from './write-side.ts';
 
 const PAGE = 500;
 /** A Postgres that was restored has keys again of persons who were erased since: so long at most. */

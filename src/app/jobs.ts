@@ -1,5 +1,5 @@
+import { holdsSealed, openDeep } from '../access/sealed.ts';
 import { createHmacs, webhookSecrets } from '../access/signing.ts';
-import { unsealed } from '../access/unseal.ts';
 import { createDiskStore } from '../blobs/disk.ts';
 import type { Config } from '../config.ts';
 import type { JobDefinition } from '../consumers/define-job.ts';
@@ -9,20 +9,24 @@ import type { Parts } from './base.ts';
 import { erasureDeps } from './erasing.ts';
 import { randomText } from './random.ts';
 import { replayDeps } from './replays.ts';
+import type { Sealing } from './sealing.ts';
 import { settlingDeps } from './settling.ts';
-import { peopleOf } from './write-side.ts';
 
 /** All types of jobs with what their handlers need: for a worker, and for the process in which it lets one run alone. */
-export function jobDefinitions(config: Config, parts: Pick<Parts, 'db' | 'store'>): JobDefinition[] {
+export function jobDefinitions(
+  config: Config,
+  parts: Pick<Parts, 'db' | 'store'>,
+  sealing: Pick<Sealing, 'keys'>,
+): JobDefinition[] {
   const { db } = parts;
-  const people = peopleOf(config, db);
   return [
     ...plainJobs,
     features.exports.job({
       db,
       archives: parts.store.archives,
       blobs: createDiskStore(config.BLOB_DIR),
-      openSealed: (accountId, data) => unsealed(data, (texts) => people.openFor(accountId, texts)),
+      openSealed: async (accountId, data) =>
+        holdsSealed(data) ? openDeep(await sealing.keys.load(accountId), data) : data,
       randomText,
     }),
     features.webhooks.job({

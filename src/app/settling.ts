@@ -1,12 +1,20 @@
-import { createHmacs } from '../access/signing.ts';
+import type { Kysely } from 'kysely';
+import { createHmacs, type Hmac } from '../access/signing.ts';
 import type { CommandContext, CommandResult } from '../commands/handle.ts';
 import { enqueueJob, type JobAccepted, type JobCommandDeps } from '../commands/jobs/requests.ts';
+import { laneOf } from '../commands/keys.ts';
 import { recordOperation } from '../commands/operations.ts';
 import type { Config } from '../config.ts';
 import type { SettlingDeps } from '../consumers/dead-letters.ts';
 import { publishHint } from '../consumers/hints.ts';
 import { type Settling, type SettlingPayload, settlingJob } from '../domain/dead-letters.ts';
-import { countToSettle, type LetterFilter, lettersToSettle } from '../projections/dead-letters/queries.ts';
+import type { Database } from '../projections/database.ts';
+import {
+  countToSettle,
+  type LetterFilter,
+  lanesOwners,
+  lettersToSettle,
+} from '../projections/dead-letters/queries.ts';
 import type { Parts } from './base.ts';
 import { commandBasics, hexHmac } from './write-side.ts';
 
@@ -30,6 +38,23 @@ export function settlingDeps(config: Config, { db, store }: Pick<Parts, 'db' | '
     },
   };
   return { db, commands };
+}
+
+/**
+ * A filter by the hashes of a key instead of by the key: what people call their jobs by is sealed in letters, and stands in no
+ * record of what was asked for. Each owner and queue has a hash of its own, so those that there are letters of are tried.
+ */
+export async function byLane<F extends LetterFilter>(
+  db: Kysely<Database>,
+  hmac: Hmac,
+  { orderingKey, ...filter }: F,
+): Promise<Omit<F, 'orderingKey'> & Pick<LetterFilter, 'lanes'>> {
+  if (orderingKey === undefined) return filter;
+  const keyed = await lanesOwners(db, filter);
+  const lanes = keyed.map(({ owner, queue }) =>
+    laneOf({ hmac: hexHmac(hmac) }, owner ?? undefined, queue, orderingKey),
+  );
+  return { ...filter, lanes };
 }
 
 /** Asks for a job that settles the dead letters that there are now. The context's reason is each letter's. */

@@ -7,6 +7,7 @@ import { startWorkers } from '../consumers/workers.ts';
 import { type Base, openParts, type Role } from './base.ts';
 import { roleDeps, roleOf } from './consuming.ts';
 import { jobDefinitions } from './jobs.ts';
+import { openSealing } from './sealing.ts';
 import { commandBasics, hexHmac } from './write-side.ts';
 
 /** The part of a shutdown's time that jobs have; the rest is for handing over what is left of them. */
@@ -18,11 +19,13 @@ const CHILD_POOL = 2;
 export async function startWorkerRole(base: Base): Promise<Role> {
   const { config } = base;
   const parts = await openParts(base, 'workers');
+  const sealing = openSealing(config, parts.db);
   const running = await startWorkers({
     ...roleDeps(base, parts, 'workers'),
     ...commandBasics(parts.store),
     hmac: hexHmac(createHmacs(config.HMAC_KEY)),
-    jobs: jobDefinitions(config, parts),
+    jobs: jobDefinitions(config, parts, sealing),
+    seals: sealing.seals,
     spawn: childrenOf(config),
     mostChildren: config.WORKER_CHILDREN,
     concurrency: config.WORKER_CONCURRENCY,

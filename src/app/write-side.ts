@@ -1,13 +1,10 @@
 import { createHash, randomBytes } from 'node:crypto';
-import { createPasswords } from '../access/passwords.ts';
-import { createPeople, masterKey } from '../access/people.ts';
 import { createHmacs, type Hmac } from '../access/signing.ts';
 import type { CommandDeps } from '../commands/handle.ts';
 import type { JobCommandDeps } from '../commands/jobs/requests.ts';
 import type { QueueCommandDeps } from '../commands/queues.ts';
 import type { ScheduleCommandDeps } from '../commands/schedules.ts';
 import type { SessionDeps } from '../commands/sessions.ts';
-import type { Config } from '../config.ts';
 import { publishHint } from '../consumers/hints.ts';
 import { connectSubscriber, connectWriter } from '../eventstore/connections.ts';
 import { createDurability } from '../eventstore/durability.ts';
@@ -15,8 +12,10 @@ import type { OpenEventStore } from '../eventstore/store.ts';
 import { createCheckpointWaits } from '../eventstore/waits.ts';
 import { ATTR, SPAN } from '../telemetry/names.ts';
 import { currentTraceparent, SpanKind, withSpan } from '../telemetry/tracing.ts';
-import { type Base, type Db, openParts } from './base.ts';
+import { type Base, openParts } from './base.ts';
+import { peopleOf } from './people.ts';
 import { randomText } from './random.ts';
+import { openSealing } from './sealing.ts';
 
 /** A session that nobody refreshes ends after thirty days. */
 const SESSION_LIFETIME_MS = 30 * 24 * 3_600_000;
@@ -27,6 +26,7 @@ export async function openWriteSide(base: Base, name: string, patience?: Paramet
   const parts = await openParts(base, name, patience);
   const hmac = createHmacs(config.HMAC_KEY);
   const people = peopleOf(config, parts.db);
+  const { sealJob, opened } = openSealing(config, parts.db);
   const subscriber = connectSubscriber({ url: config.REDIS_URL, name: `${name}-checkpoints` });
   const waits = createCheckpointWaits({ subscriber, db: parts.db, prefix: config.KEY_PREFIX });
   const waiter = connectWriter({
@@ -53,6 +53,7 @@ export async function openWriteSide(base: Base, name: string, patience?: Paramet
     idempotencyRetentionMs: config.IDEMPOTENCY_RETENTION * 1000,
     awaitDurability,
     people,
+    sealJob,
     passwordMatches: people.passwordMatches,
     randomSecret: () => randomBytes(32).toString('base64url'),
     sha256: (text) => createHash('sha256').update(text).digest('hex'),
@@ -68,6 +69,7 @@ export async function openWriteSide(base: Base, name: string, patience?: Paramet
     ...parts,
     hmac,
     people,
+    opened,
     waits,
     commands,
     hintGroup: (group: string) => hint('groups', group),
@@ -97,9 +99,4 @@ export function commandBasics({
         run(currentTraceparent()),
       ),
   };
-}
-
-/** Keys and passwords of people, in this database. */
-export function peopleOf(config: Config, db: Db) {
-  return createPeople(db, masterKey(config.MASTER_KEY), createPasswords({ cost: config.BCRYPT_COST }));
 }

@@ -1,5 +1,6 @@
 import { createHmacs, type Hmac } from '../access/signing.ts';
 import type { Base, Db } from '../app/base.ts';
+import { openSealing, type Sealing } from '../app/sealing.ts';
 import { openWriteSide } from '../app/write-side.ts';
 import { type Config, readConfig } from '../config.ts';
 import { openDatabase } from '../eventstore/postgres.ts';
@@ -40,7 +41,13 @@ export async function withPostgres<T>(run: (db: Db, config: Config) => Promise<T
   }
 }
 
-/** Connects to Postgres alone: who only reads can do so while Redis is away. */
-export async function withReadModels<T>(run: (db: Db, hmac: Hmac, config: Config) => Promise<T>): Promise<T> {
-  return withPostgres((db, config) => run(db, createHmacs(config.HMAC_KEY), config));
+/**
+ * Connects to Postgres alone: who only reads can do so while Redis is away. What was sealed for a person is shown by `opened`.
+ */
+export async function withReadModels<T>(
+  run: (db: Db, hmac: Hmac, config: Config, opened: Sealing['opened']) => Promise<T>,
+): Promise<T> {
+  return withPostgres((db, config) =>
+    run(db, createHmacs(config.HMAC_KEY), config, openSealing(config, db).opened),
+  );
 }

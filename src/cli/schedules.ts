@@ -35,11 +35,12 @@ const columns: readonly Column<ScheduleView>[] = [
 
 function list(options: ListOptions & { readonly owner?: string }): Promise<void> {
   const { owner } = options;
-  return withReadModels((db, hmac) =>
+  return withReadModels((db, hmac, _config, opened) =>
     printList<ScheduleView, Before>({
       options,
       columns,
-      read: (page) => listSchedules(db, { owner, ...page }),
+      read: async (page) =>
+        Promise.all((await listSchedules(db, { owner, ...page })).map((each) => opened(each.owner, each))),
       after: ({ createdAt, id }) => ({ createdAt, id }),
       readCursor: (text) => readCursor(hmac, 'schedules', text),
       writeCursor: (after) => writeCursor(hmac, 'schedules', after),

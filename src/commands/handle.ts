@@ -1,7 +1,9 @@
+import type { Static } from 'typebox';
 import type { Fold, Refusal } from '../domain/decision.ts';
 import type { EventMeta, FoldMeta } from '../domain/event.ts';
 import { codec, type DomainEvent } from '../domain/events.ts';
 import type { EventId, JobId, StreamId } from '../domain/ids.ts';
+import type { JobEnqueued } from '../domain/jobs/events.ts';
 import { formatPosition, type Position } from '../domain/position.ts';
 import {
   type AppendToStream,
@@ -59,6 +61,15 @@ export type CommandDeps = {
     run: (traceparent: string | undefined) => Promise<T>,
   ) => Promise<T>;
 };
+
+/**
+ * Seals what a job says of its owner with that person's key, unless its type says that there is nothing personal. Undefined:
+ * the person was erased. Needs Postgres.
+ */
+export type SealJob = (
+  owner: string | undefined,
+  job: Static<typeof JobEnqueued>,
+) => Promise<Static<typeof JobEnqueued> | undefined>;
 
 export type Done<B> = {
   readonly kind: 'done';

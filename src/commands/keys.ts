@@ -18,13 +18,25 @@ export function withHashes(
   job: Static<typeof JobEnqueued>,
 ): Static<typeof JobEnqueued> {
   const { orderingKey, concurrencyKey, queue } = job;
-  const hash = (purpose: string, ...parts: string[]) =>
-    deps.hmac(purpose, [owner ?? '', ...parts].join('\n')).slice(0, HASH_LENGTH);
   return {
     ...job,
-    ...(orderingKey === undefined ? {} : { lane: hash('lane', queue, orderingKey) }),
-    ...(concurrencyKey === undefined ? {} : { slots: hash('slots', concurrencyKey) }),
+    ...(orderingKey === undefined ? {} : { lane: laneOf(deps, owner, queue, orderingKey) }),
+    ...(concurrencyKey === undefined ? {} : { slots: hashOf(deps, 'slots', [owner ?? '', concurrencyKey]) }),
   };
+}
+
+/** What stands for an ordering key in a queue. */
+export function laneOf(
+  deps: Pick<CommandDeps, 'hmac'>,
+  owner: string | undefined,
+  queue: string,
+  orderingKey: string,
+): string {
+  return hashOf(deps, 'lane', [owner ?? '', queue, orderingKey]);
+}
+
+function hashOf({ hmac }: Pick<CommandDeps, 'hmac'>, purpose: string, parts: readonly string[]): string {
+  return hmac(purpose, parts.join('\n')).slice(0, HASH_LENGTH);
 }
 
 /** Where all that has this hash lives. */

@@ -1,3 +1,4 @@
+import { wasErased } from '../domain/accounts.ts';
 import { type JobId, partitionOf, type ScheduleId, streamId } from '../domain/ids.ts';
 import { enqueueJob } from '../domain/jobs/requests.ts';
 import { type Job, jobFold } from '../domain/jobs/state.ts';
@@ -21,6 +22,7 @@ import {
   changeOf,
   encodeChange,
   handle,
+  type SealJob,
   type StreamChange,
 } from './handle.ts';
 import { partitionOfHash, withHashes } from './keys.ts';
@@ -28,6 +30,8 @@ import { anyPartition, mintId, streamFor } from './mint.ts';
 import { workOf } from './work.ts';
 
 export type ScheduleCommandDeps = CommandDeps & {
+  /** Without it nothing is sealed. */
+  readonly sealJob?: SealJob;
   readonly hint: {
     /** A schedule ticks at a time, ms since 1970. May get lost: who waits for ticks looks by himself after a while. */
     readonly tick: (partition: number, at: number) => void;
@@ -59,7 +63,9 @@ export async function createSchedule(
   input: ScheduleWanted,
 ): Promise<CommandResult<ScheduleAccepted>> {
   const ticks = ticksOf(input);
-  const job = withHashes(deps, context.owner, input.job);
+  const hashed = withHashes(deps, context.owner, input.job);
+  const job = deps.sealJob ? await deps.sealJob(context.owner, hashed) : hashed;
+  if (!job) return { kind: 'refused', refusal: wasErased().refusal };
   const home = job.lane ? partitionOfHash(job.lane, deps.store.partitions) : anyPartition(deps);
   const minted = await mintId(deps, context, 'sched', home);
   if (!minted.ok) return { kind: 'key_reused' };

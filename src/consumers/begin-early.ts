@@ -1,4 +1,5 @@
 import type { JobRun } from '../commands/jobs/record.ts';
+import type { Sealer } from '../domain/jobs/personal.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { JobContext, JobDefinition } from './define-job.ts';
@@ -11,6 +12,7 @@ type Report = (percent: number, detail?: unknown) => void;
 /** A handler that was called before anything says so. */
 export type EarlyRun = {
   readonly run: JobRun;
+  readonly sealer: Sealer;
   /** By `performance.now()`. */
   readonly beganAt: number;
   /** What it came to; undefined: it is not over soon, or has something to report. */
@@ -63,12 +65,17 @@ class EarlyContext implements JobContext<unknown> {
 }
 
 /** Calls a handler at once: its start is recorded when it is over, or after `soonMs`. */
-export function beginEarly(definition: JobDefinition, run: JobRun, deps: EarlyDeps): EarlyRun {
+export function beginEarly(
+  definition: JobDefinition,
+  run: JobRun,
+  sealer: Sealer,
+  deps: EarlyDeps,
+): EarlyRun {
   let report: Report | undefined;
   let reported: Parameters<Report> | undefined;
   const soon = Promise.withResolvers<Ending | undefined>();
   const beganAt = performance.now();
-  const job = jobGiven(run);
+  const job = jobGiven(run, sealer);
   const progress: Report = (...progressed) => {
     if (report) report(...progressed);
     else reported = progressed;
@@ -83,6 +90,7 @@ export function beginEarly(definition: JobDefinition, run: JobRun, deps: EarlyDe
   });
   return {
     run,
+    sealer,
     beganAt,
     soon: soon.promise,
     goOn(signal, to) {

@@ -9,6 +9,7 @@ import {
 } from '../commands/jobs/runs.ts';
 import type { JobDeps } from '../commands/jobs/taken.ts';
 import { partitionOf } from '../domain/ids.ts';
+import { PLAIN, type Sealer, sealedFailure } from '../domain/jobs/personal.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import { backoffMs } from './backoff.ts';
 import type { JobDefinition } from './define-job.ts';
@@ -45,18 +46,24 @@ export function conclude(
   definition: JobDefinition,
   run: JobRun,
   performed: Exclude<Performed, { kind: 'gone' }>,
-  around: { readonly signal: AbortSignal; readonly toEnd: boolean; readonly logger: () => Logger },
+  around: {
+    readonly signal: AbortSignal;
+    readonly toEnd: boolean;
+    readonly logger: () => Logger;
+    /** Of whose job it is. */
+    readonly sealer: Sealer;
+  },
 ): Promise<JobOutcome> {
-  const { signal, toEnd } = around;
+  const { signal, toEnd, sealer } = around;
   const recorded = (work: () => Promise<JobRecorded>) =>
     persistently(around.logger, signal, work).then(outcomeOf);
   switch (performed.kind) {
     case 'returned':
-      return recorded(() => recordCompletion(deps, run, performed.value));
+      return recorded(() => recordCompletion(deps, run, sealer.json(performed.value)));
     case 'snoozed':
       return snooze(deps, run, performed, recorded);
     case 'failed':
-      return fail(deps, definition, run, performed, { recorded, logger: around.logger });
+      return fail(deps, definition, run, performed, { recorded, logger: around.logger, sealer });
     case 'aborted':
       if (toEnd) return recorded(() => recordCancellation(deps, run));
       around.logger().warn('stopped before its end; the next owner runs it again');
@@ -86,15 +93,19 @@ async function fail(
   around: {
     readonly recorded: (work: () => Promise<JobRecorded>) => Promise<JobOutcome>;
     readonly logger: () => Logger;
+    readonly sealer: Sealer;
   },
 ): Promise<JobOutcome> {
-  const { error, final, ignoredAbort } = failed;
+  const { final, ignoredAbort } = failed;
+  const error = sealedFailure(failed.error, around.sealer);
   const delay = (failed.retryAfterMs ?? 0) + backoffMs(run.turn, definition.retry, deps.random());
   const retryAt = new Date(deps.now().getTime() + delay);
   const failure = { error, retryAt, final, ignoredAbort, worker: deps.worker };
   const outcome = await around.recorded(() => recordFailure(deps, run, failure));
   if (outcome === 'retried') deps.onTimer(partitionOf(run.taken.jobId), retryAt.getTime());
-  const fields = { error, ignoredAbort };
+  // Of a person's job what it says is for who may open it.
+  const { name, fingerprint } = error;
+  const fields = { error: around.sealer === PLAIN ? error : { name, fingerprint }, ignoredAbort };
   if (outcome === 'retried') around.logger().warn({ ...fields, retryAt }, 'attempt failed');
   else if (outcome === 'failed') around.logger().warn(fields, 'dead-lettered');
   return outcome;

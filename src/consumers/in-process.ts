@@ -1,4 +1,5 @@
 import type { JobRun } from '../commands/jobs/record.ts';
+import type { Sealer } from '../domain/jobs/personal.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import type { JobContext, JobDefinition } from './define-job.ts';
@@ -8,11 +9,12 @@ import type { Handling } from './perform.ts';
 /** What a handler is told of its job: plain data, as it may run in another process. */
 export type JobGiven = JobContext<unknown>['job'];
 
-export function jobGiven({ spec, taken, attempt }: JobRun): JobGiven {
+/** @param sealer opens what its owner's key has sealed */
+export function jobGiven({ spec, taken, attempt }: JobRun, sealer: Sealer): JobGiven {
   return {
     id: taken.jobId,
     type: spec.type,
-    payload: spec.payload,
+    payload: sealer.open(spec.payload),
     ...(spec.owner ? { owner: spec.owner } : {}),
     attempt,
     enqueuedAt: spec.enqueuedAt,

@@ -1,5 +1,6 @@
 import type { JobRun } from '../commands/jobs/record.ts';
 import { openKept, openRun, phaseOf } from '../commands/jobs/runs.ts';
+import { PLAIN, type Sealer } from '../domain/jobs/personal.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import { beginEarly } from './begin-early.ts';
 import { conclude, type JobOutcome, outcomeOf } from './conclude.ts';
@@ -9,6 +10,7 @@ import type { Ending } from './normalise.ts';
 import type { Performed } from './perform.ts';
 import { persistently } from './persistently.ts';
 import { type JobRunnerDeps, observeWait, type Place, runRecorded } from './run-recorded.ts';
+import { personOf } from './seals.ts';
 import type { JobToRun } from './take.ts';
 
 /** For so long the state that came with a work entry is good enough to begin by: it may be cancelled meanwhile. */
@@ -76,21 +78,26 @@ function runOpened(
   if (run.recovered || run.alone || run.spec.slots !== undefined) {
     return runRecorded(deps, definition, job, place, logger);
   }
-  return inSpan(job, run, deps.now(), () => runEarly(deps, definition, job, run, place, logger));
+  const person = personOf(definition, run.spec);
+  const sealer = person === undefined ? PLAIN : deps.seals.ready(person);
+  // Its key has to be asked for first.
+  if (!sealer) return runRecorded(deps, definition, job, place, logger);
+  return inSpan(job, run, deps.now(), () => runEarly(deps, definition, job, { run, sealer }, place, logger));
 }
 
 async function runEarly(
   deps: JobRunnerDeps,
   definition: JobDefinition,
   job: JobToRun,
-  opened: JobRun,
+  opened: { readonly run: JobRun; readonly sealer: Sealer },
   place: Place,
   logger: () => Logger,
 ): Promise<JobOutcome> {
   const { type } = job;
-  const run = { ...opened, unrecorded: { worker: deps.worker, at: deps.now().toISOString() } };
+  const { sealer } = opened;
+  const run = { ...opened.run, unrecorded: { worker: deps.worker, at: deps.now().toISOString() } };
   observeWait(deps, job);
-  const early = beginEarly(definition, run, {
+  const early = beginEarly(definition, run, sealer, {
     soonMs: deps.quickTypes.soonMs,
     logger,
     metrics: deps.metrics,
@@ -100,7 +107,7 @@ async function runEarly(
   place.giveBack.slot();
   deps.metrics.jobDuration.observe({ type }, (performance.now() - early.beganAt) / 1000);
   deps.quickTypes.note(type, true);
-  const around = { signal: place.drain.over, toEnd: false, logger };
+  const around = { signal: place.drain.over, toEnd: false, logger, sealer };
   const outcome = await conclude(deps, definition, run, performedOf(ending), around);
   if (outcome !== 'left' && outcome !== 'finished') deps.metrics.jobs.inc({ type, outcome });
   return outcome;

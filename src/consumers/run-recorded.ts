@@ -1,5 +1,6 @@
 import type { JobRun } from '../commands/jobs/record.ts';
 import { isToEnd, openRun, phaseOf, recordProgress, recordStart } from '../commands/jobs/runs.ts';
+import { PLAIN, type Sealer } from '../domain/jobs/personal.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { backoffMs, follow, pause } from './backoff.ts';
@@ -10,14 +11,15 @@ import type { Concurrency, HeldSlot } from './concurrency.ts';
 import type { JobDefinition } from './define-job.ts';
 import { enter } from './enter.ts';
 import { type Children, handleInChild } from './in-child.ts';
-import { handleInProcess, jobGiven } from './in-process.ts';
+import { handleInProcess, type JobGiven, jobGiven } from './in-process.ts';
 import { inSpan } from './job-span.ts';
 import type { Lease } from './leases.ts';
-import { JobCancelledError, normaliseDetail } from './normalise.ts';
+import { JobCancelledError, normaliseDetail, normaliseError } from './normalise.ts';
 import { type Handling, perform } from './perform.ts';
 import { persistently } from './persistently.ts';
 import { createProgress } from './progress.ts';
 import type { QuickTypes } from './quick-types.ts';
+import { personOf, type Seals } from './seals.ts';
 import type { JobToRun } from './take.ts';
 
 /** Between two runs in processes of their own, when the first was taken down or did not come up. */
@@ -29,6 +31,7 @@ export type JobRunnerDeps = ConcludeDeps & {
   readonly metrics: Pick<Metrics, 'jobs' | 'jobDuration' | 'jobWait' | 'jobHandlersLingering'>;
   readonly cancellations: Cancellations;
   readonly quickTypes: QuickTypes;
+  readonly seals: Seals;
   /** Where jobs run that may have taken a worker down. Without it they run here, as all others do. */
   readonly children?: Children | undefined;
 };
@@ -98,7 +101,8 @@ export async function runRecorded(
   let lastWords: string | undefined;
   try {
     if (early) {
-      const outcome = await attempt(deps, definition, job, early.run, around, { early });
+      const { sealer } = early;
+      const outcome = await attempt(deps, definition, job, early.run, around, { early, sealer });
       return typeof outcome === 'string' ? outcome : 'left';
     }
     for (let failures = 0; ; ) {
@@ -116,8 +120,11 @@ export async function runRecorded(
         if (typeof entered === 'string') return entered;
         slot = entered;
       }
+      const sealer = await sealerOf(deps, definition, run, { logger, signal: waiting.signal });
+      if (!sealer && cancelled.signal.aborted) continue;
+      if (!sealer) return 'left';
       const outcome = await inSpan(job, run, deps.now(), () =>
-        attempt(deps, definition, job, run, around, { lastWords }),
+        attempt(deps, definition, job, run, around, { lastWords, sealer }),
       );
       if (typeof outcome === 'string') return outcome;
       lastWords = outcome.lastWords;
@@ -140,7 +147,15 @@ async function attempt(
   job: JobToRun,
   opened: JobRun,
   around: Around,
-  { early, lastWords }: { readonly early?: EarlyRun; readonly lastWords?: string | undefined },
+  {
+    early,
+    lastWords,
+    sealer: found,
+  }: {
+    readonly early?: EarlyRun;
+    readonly lastWords?: string | undefined;
+    readonly sealer: Sealer | 'erased' | 'missing';
+  },
 ): Promise<JobOutcome | Again> {
   const { type } = job;
   const { drain, cancelled } = around;
@@ -156,12 +171,15 @@ async function attempt(
   }
   if (opened.recovered) deps.metrics.jobs.inc({ type, outcome: 'recovered' });
   if (!early) observeWait(deps, job);
+  if (typeof found === 'string') return withoutKey(deps, definition, started.run, found, around);
+  const sealer = found;
 
   /** Somebody else has the job, or it has ended without us: a commit said so before the lease did. */
   const taken = new AbortController();
   let run = started.run;
   const progress = createProgress(async (percent, detail) => {
-    const recorded = await recordProgress(deps, run, percent, detail).catch((err: unknown) => {
+    const said = detail === undefined ? undefined : sealer.json(detail);
+    const recorded = await recordProgress(deps, run, percent, said).catch((err: unknown) => {
       logger.debug({ err }, 'progress was not recorded');
     });
     if (recorded?.kind === 'recorded') run = recorded.run;
@@ -172,7 +190,7 @@ async function attempt(
   const report = (percent: number, detail?: unknown) => progress.report(percent, normaliseDetail(detail));
   const handler = early
     ? async (signal: AbortSignal) => early.goOn(signal, report)
-    : handlerOf(deps, definition, run, { logger, progress: report });
+    : handlerOf(deps, definition, jobGiven(run, sealer), run.alone, { logger, progress: report });
   const toEnd = follow(around.lease.lost, drain.toEnd, taken.signal, cancelled.signal);
   const performed = await perform(handler, {
     signal: toEnd.signal,
@@ -196,9 +214,46 @@ async function attempt(
     signal: drain.over,
     toEnd: cancelled.signal.aborted,
     logger: () => logger,
+    sealer,
   });
   if (outcome !== 'left' && outcome !== 'finished') deps.metrics.jobs.inc({ type, outcome });
   return performed.kind === 'not_begun' && outcome === 'interrupted' ? { again: true } : outcome;
+}
+
+/** Undefined: the signal came first. While Postgres is away it is waited for: a run without the key would be an attempt lost. */
+async function sealerOf(
+  { seals }: Pick<JobRunnerDeps, 'seals'>,
+  definition: JobDefinition,
+  { spec }: JobRun,
+  { logger, signal }: { readonly logger: () => Logger; readonly signal: AbortSignal },
+): Promise<Sealer | 'erased' | 'missing' | undefined> {
+  const person = personOf(definition, spec);
+  if (person === undefined) return PLAIN;
+  for (let failures = 0; !signal.aborted; ) {
+    try {
+      return seals.ready(person) ?? (await seals.load(person));
+    } catch (err) {
+      logger().warn({ err }, 'the key of the job’s owner cannot be had; trying again');
+      await pause(backoffMs(++failures, AGAIN, 0.5), signal);
+    }
+  }
+  return undefined;
+}
+
+/** Of a person who was erased nothing is run any more. That a key is missing of anybody else is a fault, for an operator to see. */
+function withoutKey(
+  deps: JobRunnerDeps,
+  definition: JobDefinition,
+  run: JobRun,
+  why: 'erased' | 'missing',
+  { drain, logger }: Around,
+): Promise<JobOutcome> {
+  const around = { signal: drain.over, logger, sealer: PLAIN };
+  if (why === 'erased')
+    return conclude(deps, definition, run, { kind: 'aborted' }, { ...around, toEnd: true });
+  const error = normaliseError(new Error('the key of the person whose job it is is missing'));
+  const failed = { kind: 'failed', error, final: false, ignoredAbort: false } as const;
+  return conclude(deps, definition, run, failed, { ...around, toEnd: false });
 }
 
 /** Its job is somebody else's, or was cancelled before it was known to run. */
@@ -221,14 +276,14 @@ export function observeWait(deps: Pick<JobRunnerDeps, 'metrics' | 'now'>, { type
 function handlerOf(
   deps: JobRunnerDeps,
   definition: JobDefinition,
-  run: JobRun,
+  job: JobGiven,
+  alone: boolean,
   around: { readonly logger: Logger; readonly progress: (percent: number, detail?: unknown) => void },
 ): (signal: AbortSignal) => Promise<Handling | undefined> {
-  const job = jobGiven(run);
   const { logger, progress } = around;
   const { children, metrics } = deps;
   return async (signal) =>
-    run.alone && children
+    alone && children
       ? handleInChild(children.spawn, definition, job, { signal, logger, progress })
       : handleInProcess(definition, job, { signal, logger, progress, metrics });
 }

@@ -13,6 +13,7 @@ import { type PausedQueues, watchQueues } from './queues.ts';
 import { createQuickTypes } from './quick-types.ts';
 import { type RoleDeps, type RunningRole, startRole } from './role.ts';
 import { schedulesGroup } from './schedules.ts';
+import { NO_SEALS, type Seals } from './seals.ts';
 import { shareByPartition } from './shared.ts';
 import { createSlots } from './slots.ts';
 import { type JobToRun, PRIORITIES, workStreams } from './take.ts';
@@ -24,6 +25,8 @@ export type WorkerDeps = RoleDeps &
   Omit<JobDeps, 'store'> &
   Pick<TickDeps, 'hmac'> & {
     readonly jobs: readonly JobDefinition[];
+    /** Without it nothing is sealed or opened. */
+    readonly seals?: Seals;
     /** Jobs at once in this process. */
     readonly concurrency: number;
     /**
@@ -101,6 +104,7 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
       concurrency: limits,
       cancellations,
       quickTypes: createQuickTypes(deps.soonMs),
+      seals: deps.seals ?? NO_SEALS,
       children,
       worker: member,
       onTimer: (partition: number, dueAt: number) => hints.publish('timers', `${partition} ${dueAt}`),

@@ -14,7 +14,10 @@ const Filter = Type.Object({
   type: Text(64),
   queue: Text(64),
   fingerprint: Text(64),
+  /** Of requests from before 'lanes'. */
   orderingKey: Text(200),
+  /** Any of these hashes of ordering keys. */
+  lanes: Type.Optional(Type.Array(Type.String({ maxLength: 64 }), { maxItems: 100_000 })),
   owner: Text(80),
   reason: Type.Optional(DeadLetterReason),
   from: Time,
@@ -54,6 +57,7 @@ const common = {
   timeoutSeconds: 86_400,
   retry: { baseMs: 1_000, capMs: 60_000 },
   payload: SettlingPayload,
+  personal: false,
 } as const;
 
 /** The types of the jobs that settle many letters. Names are stored: identifiers for life. */

@@ -16,4 +16,6 @@ export const eraseJobType: JobType & { readonly payload: typeof ErasePayload } =
   timeoutSeconds: 86_400,
   retry: { baseMs: 1_000, capMs: 3_600_000 },
   payload: ErasePayload,
+  // Ids.
+  personal: false,
 };

@@ -52,6 +52,9 @@ type Definition = {
   readonly upcast?: Readonly<Record<number, (data: unknown) => unknown>>;
 };
 
+/** What schema 1 says in plain text 2 says sealed, in the same places: who opens it finds out which it is. */
+const sealedSince = { 1: (data: unknown) => data };
+
 /**
  * Every event this code knows. Names are stored: identifiers for life. A new event is added here one release
  * before anything emits it, so that no reader meets a type that it doesn't know.
@@ -73,17 +76,29 @@ export const eventTypes: Readonly<Record<DomainEventType, Definition>> = {
   SessionStarted: { schema: 1, data: SessionStarted, summary: 'Somebody logged in.' },
   SessionRefreshed: { schema: 1, data: SessionRefreshed, summary: 'A session got new tokens.' },
   SessionEnded: { schema: 1, data: SessionEnded, summary: 'A session ended; its tokens work no more.' },
-  JobEnqueued: { schema: 1, data: JobEnqueued, summary: 'A job waits to be run.' },
+  JobEnqueued: { schema: 2, upcast: sealedSince, data: JobEnqueued, summary: 'A job waits to be run.' },
   JobStarted: { schema: 1, data: JobStarted, summary: 'A worker began a run of a job.' },
-  JobProgressed: { schema: 1, data: JobProgressed, summary: 'A running job said how far it is.' },
-  JobCompleted: { schema: 1, data: JobCompleted, summary: 'A job ended well; its result is in the event.' },
+  JobProgressed: {
+    schema: 2,
+    upcast: sealedSince,
+    data: JobProgressed,
+    summary: 'A running job said how far it is.',
+  },
+  JobCompleted: {
+    schema: 2,
+    upcast: sealedSince,
+    data: JobCompleted,
+    summary: 'A job ended well; its result is in the event.',
+  },
   JobAttemptFailed: {
-    schema: 1,
+    schema: 2,
+    upcast: sealedSince,
     data: JobAttemptFailed,
     summary: 'An attempt failed; the job is tried again.',
   },
   JobDeadLettered: {
-    schema: 1,
+    schema: 2,
+    upcast: sealedSince,
     data: JobDeadLettered,
     summary: 'A job failed for good and waits for an operator.',
   },
@@ -104,7 +119,8 @@ export const eventTypes: Readonly<Record<DomainEventType, Definition>> = {
     summary: 'A running job is to end; its worker stops it.',
   },
   JobCancelled: {
-    schema: 1,
+    schema: 2,
+    upcast: sealedSince,
     data: JobCancelled,
     summary: 'A job was cancelled; no run of it counts any more.',
   },
@@ -116,7 +132,12 @@ export const eventTypes: Readonly<Record<DomainEventType, Definition>> = {
   QueuePaused: { schema: 1, data: QueuePaused, summary: 'Nothing more of a queue is begun.' },
   QueueResumed: { schema: 1, data: QueueResumed, summary: 'A paused queue goes on.' },
   ExportRequested: { schema: 1, data: ExportRequested, summary: 'Somebody asked for an export.' },
-  ScheduleCreated: { schema: 1, data: ScheduleCreated, summary: 'A job is to be run again and again.' },
+  ScheduleCreated: {
+    schema: 2,
+    upcast: sealedSince,
+    data: ScheduleCreated,
+    summary: 'A job is to be run again and again.',
+  },
   ScheduleTicked: {
     schema: 1,
     data: ScheduleTicked,

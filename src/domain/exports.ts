@@ -70,6 +70,8 @@ export const exportJobType: JobType & { readonly payload: typeof ExportPayload }
   timeoutSeconds: 3600,
   retry: { baseMs: 500, capMs: 60_000 },
   payload: ExportPayload,
+  // Ids.
+  personal: false,
 };
 
 export type ExportEvent = { type: 'ExportRequested'; data: Static<typeof ExportRequested> };

@@ -20,6 +20,11 @@ export type JobType = {
   /** Of those with one `concurrencyKey`, how many run at once unless they say otherwise. Default: 1. */
   readonly concurrencyLimit?: number;
   readonly payload: TSchema;
+  /**
+   * `false`: no payload, result or failure of it says anything of a person. All others of an account's jobs are sealed with
+   * its key, in events and wherever else they are kept. A job that is nobody's never is.
+   */
+  readonly personal?: false;
   /** What keeps a payload that is as its type says from being enqueued in this installation; undefined: nothing. */
   readonly permit?: (payload: unknown) => Objection | undefined;
 };

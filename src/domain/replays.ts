@@ -49,6 +49,7 @@ export const replayJobType = {
   timeoutSeconds: 86_400,
   retry: { baseMs: 1_000, capMs: 60_000 },
   payload: ReplayPayload,
+  personal: false,
 } as const satisfies JobType;
 
 /** Ahead of others, as an operator waits for it. */

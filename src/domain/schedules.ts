@@ -60,7 +60,7 @@ export type Schedule =
   | { readonly phase: 'deleted'; readonly owner?: string };
 
 export const scheduleFold: Fold<Schedule, ScheduleEvent & FoldMeta> = {
-  fold: 1,
+  fold: 2,
   initial: { phase: 'none' },
   evolve(state, event) {
     switch (event.type) {

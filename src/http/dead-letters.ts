@@ -15,7 +15,7 @@ import { nextLink, readCursor, writeCursor } from './cursors.ts';
 import { DryRun, Foreseen, operatorOf, Reason, reasonedContext } from './operators.ts';
 import { Problem } from './problems.ts';
 import { Cursor, Id, IdParams, Limit, NotModified, Status, Strict, Time, Version } from './schemas.ts';
-import type { App, Routes } from './types.ts';
+import type { App, Opened, Routes } from './types.ts';
 
 const DEFAULT_RATE = 50;
 const SAMPLE = 10;
@@ -101,6 +101,7 @@ const Accepted = Type.Object(
 
 export type DeadLetterRoutesDeps = {
   readonly hmac: Hmac;
+  readonly opened: Opened;
   readonly contextOf: ContextOf;
   readonly listDeadLetters: (
     listing: LetterFilter & {
@@ -160,7 +161,8 @@ function list(app: App, deps: DeadLetterRoutesDeps): void {
       );
       const page = found.slice(0, limit);
       const waiting = await waitingBehind(deps, page);
-      const items = page.map((each) => shown(each, waiting));
+      const letters = await Promise.all(page.map((each) => deps.opened(each.owner, each)));
+      const items = letters.map((each) => shown(each, waiting));
       const last = page.at(-1);
       revalidatedList(reply);
       if (found.length <= limit || !last) return { items };
@@ -191,8 +193,9 @@ function read(app: App, deps: DeadLetterRoutesDeps): void {
       const found = id && (await deps.findDeadLetter(id, wantedOf(request)));
       if (!id || !found) throw new Problem('not_found', 'There is no such dead letter.');
       const waiting = await waitingBehind(deps, [found]);
-      const failures = [...(await deps.failedAttempts(id))];
-      const answer = { ...shown(found, waiting), failures };
+      const failed = await deps.opened(found.owner, await deps.failedAttempts(id));
+      const failures = [...failed];
+      const answer = { ...shown(await deps.opened(found.owner, found), waiting), failures };
       // Who waits behind it, and what fails when it is run again, are no events of the letter.
       const etag = `${found.version}-${answer.waiting}-${failures.length}`;
       if (notModified(request, reply, etag)) return reply.code(304).send(undefined);

@@ -30,7 +30,7 @@ export type FollowStream<Id extends StreamId = StreamId> = (
 export async function* liveStream(options: {
   readonly known: number | 'unknown' | undefined;
   readonly follow: (after: number, idleMs: number) => AsyncIterable<FollowStep>;
-  readonly write: (event: RawEvent) => string;
+  readonly write: (event: RawEvent) => string | Promise<string>;
   readonly isFinal?: (event: RawEvent) => boolean;
   /** Asked with each heartbeat; false ends the stream. */
   readonly allowed: () => Promise<boolean>;
@@ -49,7 +49,7 @@ export async function* liveStream(options: {
         if (!(await allowed())) return;
         yield HEARTBEAT_TEXT;
       } else {
-        for (const event of step.events) yield write(event);
+        for (const event of step.events) yield await write(event);
         last = step.events.at(-1) ?? last;
         if (step.caughtUp && last && isFinal?.(last)) return;
       }

@@ -17,7 +17,7 @@ import { nextLink, readCursor, writeCursor } from './cursors.ts';
 import { JobRequest, jobWanted } from './job-request.ts';
 import { Problem } from './problems.ts';
 import { Cursor, Id, IdParams, Limit, NotModified, Strict, Time, Version } from './schemas.ts';
-import type { App, Bound, Routes } from './types.ts';
+import type { App, Bound, Opened, Routes } from './types.ts';
 
 const Cron = Type.String({
   maxLength: 200,
@@ -63,6 +63,7 @@ const Schedules = Type.Object(
 
 export type ScheduleDeps = {
   readonly hmac: Hmac;
+  readonly opened: Opened;
   readonly contextOf: ContextOf;
   readonly jobTypes: JobTypes;
   /** Ticks may not be closer to one another. */
@@ -147,7 +148,7 @@ function read(app: App, deps: ScheduleDeps): void {
       const found = id && (await deps.findSchedule(id, owner, wantedOf(request)));
       if (!found) throw notThere();
       if (notModified(request, reply, found.version)) return reply.code(304).send(undefined);
-      return shown(found);
+      return shown(await deps.opened(found.owner, found));
     },
   );
 
@@ -169,13 +170,14 @@ function read(app: App, deps: ScheduleDeps): void {
         { owner: ownerOf(callerOf(request)), before, limit: limit + 1 },
         wantedOf(request),
       );
-      const items = found.slice(0, limit);
-      const last = items.at(-1);
+      const page = found.slice(0, limit);
+      const last = page.at(-1);
+      const items = (await Promise.all(page.map((each) => deps.opened(each.owner, each)))).map(shown);
       revalidatedList(reply);
-      if (found.length <= limit || !last) return { items: items.map(shown) };
+      if (found.length <= limit || !last) return { items };
       const nextCursor = writeCursor(deps.hmac, 'schedules', last);
       reply.header('link', nextLink(request.url, nextCursor));
-      return { items: items.map(shown), nextCursor };
+      return { items, nextCursor };
     },
   );
 }

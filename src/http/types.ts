@@ -48,6 +48,12 @@ declare module 'fastify' {
   }
 }
 
+/**
+ * A value as whoever may see it is shown it: what was sealed with its owner's key is opened, and what nobody can open any
+ * more says so.
+ */
+export type Opened = <T>(owner: string | undefined, value: T) => Promise<T>;
+
 /** A command whose dependencies were given to it: what is left is the context and the input. */
 export type Bound<Command> = Command extends (deps: infer _Deps, ...rest: infer Rest) => infer Result
   ? (...rest: Rest) => Result

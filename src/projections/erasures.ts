@@ -68,6 +68,12 @@ export const projection: Projection<ErasureRow, Event> = {
   },
 };
 
+/** Whether a person was erased, as far as the read model knows. */
+export async function wasErased(db: Kysely<Database>, accountId: string): Promise<boolean> {
+  const row = await db.selectFrom('erasures_v1').select('id').where('id', '=', accountId).executeTakeFirst();
+  return row !== undefined;
+}
+
 /** Exports of those who were erased: their files are gone, or to go. By id, after one. */
 export async function exportsOfErased(
   db: Kysely<Database>,

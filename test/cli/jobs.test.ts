@@ -221,7 +221,10 @@ test('where something that it needs is away, a command says so and leaves with 3
   const id = await enqueue({ runAt: inAnHour() });
   const { redisUrl, databaseUrl, prefix } = world;
   const without = async (environment: Record<string, string>, ...args: string[]) => {
-    const away = await createInstallation({ redisUrl, databaseUrl, prefix, environment });
+    // The same people, so the same key to what they say.
+    const { MASTER_KEY = '' } = installation.environment;
+    const settings = { redisUrl, databaseUrl, prefix, environment: { MASTER_KEY, ...environment } };
+    const away = await createInstallation(settings);
     return away.cli(args).finally(() => away.dispose());
   };
   const noRedis = { REDIS_URL: 'redis://:hush@127.0.0.1:1/0' };

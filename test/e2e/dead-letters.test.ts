@@ -70,7 +70,10 @@ describe('docs/runbooks/dead-letters.md', () => {
         waiting: number;
       }[];
 
-    const [first, other] = [await enqueue('first', { orderingKey: 'order 7' }), await enqueue('other')];
+    // They die in this order.
+    const first = await enqueue('first', { orderingKey: 'order 7' });
+    await waitUntil(async () => (await letters()).length === 1, 'the first dead letter', 30_000);
+    const other = await enqueue('other');
     await waitUntil(async () => (await letters()).length === 2, 'two dead letters', 30_000);
     const followers = [
       await enqueue('second', { orderingKey: 'order 7' }),

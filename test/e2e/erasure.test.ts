@@ -6,6 +6,7 @@ import { forEachReadModel } from '../../src/app/read-models.ts';
 import { rewind } from '../../src/projections/rewind.ts';
 import { dumpAll, grep } from '../support/dumps.ts';
 import { type Installation, waitUntil } from '../support/installation.ts';
+import { startReceiver } from '../support/receiver.ts';
 import { sharedSetting } from '../support/setting.ts';
 import type { World } from '../support/world.ts';
 
@@ -152,6 +153,115 @@ describe('an erased person', () => {
     }
     expect(answer.status).toBe(429);
     expect(await keysOf(world, ada.id)).toHaveLength(2);
+  });
+});
+
+describe('what the jobs of an erased person say', () => {
+  it('is sealed wherever it is kept, told to whom it is for, and gone with the key', async () => {
+    const { world, installation } = await sharedSetting({
+      HTTP_REQUEST_ALLOW: 'http://127.0.0.1:*',
+      HTTP_REQUEST_ALLOW_PRIVATE: '127.0.0.0/8',
+    });
+    const roles = await installation.startAll();
+    const client = installation.client();
+    const ada = await registered(installation);
+    const operator = await installation.operator();
+    const unique = randomBytes(5).toString('hex');
+    const secrets = ['payload', 'body', 'key', 'limit', 'template', 'path', 'later'].map(
+      (what) => `${what}-Zx${unique}`,
+    );
+    const [payload, body, key, limit, template, path, later] = secrets;
+    const { url, received } = await startReceiver((request, response) => {
+      response.writeHead(request.url?.startsWith('/gone') ? 410 : 200).end(`you said ${body}`);
+    });
+    const enqueue = async (job: object, headers = {}) => {
+      const answer = await client.send('POST', '/v1/jobs', { token: ada.token, body: job, headers });
+      expect(answer.status).toBe(202);
+      return String(answer.body.id);
+    };
+    const read = async (id: string, { token } = ada as { token: string }) =>
+      (await client.send('GET', `/v1/jobs/${id}`, { token })).body;
+
+    const callbackUrl = `${url}/${path}`;
+    const keyed = { orderingKey: key, concurrencyKey: limit };
+    const echo = await enqueue(
+      { type: 'echo', payload: { said: payload, deep: [{ to: ada.email }] }, callbackUrl, ...keyed },
+      { 'idempotency-key': '"once"' },
+    );
+    const failing = await enqueue({
+      type: 'http.request',
+      payload: { url: `${url}/gone/${path}`, body: { said: body } },
+      orderingKey: `${key} 2`,
+    });
+    const waiting = await enqueue({
+      type: 'echo',
+      payload: { said: later },
+      runAt: new Date(Date.now() + 3_600_000).toISOString(),
+    });
+    const schedule = await client.send('POST', '/v1/schedules', {
+      token: ada.token,
+      body: { cron: '0 0 1 1 *', job: { type: 'echo', payload: { said: template } } },
+    });
+    await waitUntil(
+      async () => (await read(echo)).status === 'succeeded' && (await read(failing)).status === 'failed',
+      'both to end',
+      30_000,
+    );
+    await waitUntil(() => received.some(({ path: to }) => to === `/${path}`), 'the callback');
+
+    // Who may read it does so.
+    const result = { said: payload, deep: [{ to: ada.email }] };
+    expect(await read(echo)).toMatchObject({ ...keyed, callbackUrl, result });
+    expect(await read(echo, operator)).toMatchObject({ orderingKey: key, result });
+    const called = received.find(({ path: to }) => to === `/${path}`);
+    expect(JSON.parse(called?.body ?? '')).toMatchObject({ id: echo, status: 'succeeded', result });
+    expect(received.find(({ path: to }) => to.startsWith('/gone'))?.body).toBe(
+      JSON.stringify({ said: body }),
+    );
+    const history = await client.send('GET', `/v1/jobs/${echo}/events`, { token: ada.token });
+    expect(JSON.stringify(history.body)).toContain(`"payload":${JSON.stringify(result)}`);
+    const asOf = await client.send('GET', `/v1/jobs/${echo}?version=1`, { token: ada.token });
+    expect(asOf.body).toMatchObject({ status: 'queued', orderingKey: key });
+    const { body: letter } = await client.send('GET', `/v1/ops/dead-letters/${failing}`, operator);
+    expect(letter).toMatchObject({
+      orderingKey: `${key} 2`,
+      error: { message: expect.stringContaining('410') },
+    });
+    const named = encodeURIComponent(`${key} 2`);
+    const { body: found } = await client.send('GET', `/v1/ops/dead-letters?orderingKey=${named}`, operator);
+    expect(found.items).toMatchObject([{ id: failing }]);
+    expect((await client.send('GET', '/v1/schedules', { token: ada.token })).body.items).toMatchObject([
+      { id: schedule.body.id, job: { payload: { said: template } } },
+    ]);
+    const shown = await installation.cli(['jobs', 'show', echo]);
+    expect(shown.stdout).toContain(payload);
+    const { events } = await client.exportEvents(ada.token);
+    expect(JSON.stringify(events)).toContain(payload);
+
+    // And it stands nowhere but in that file.
+    const needles = [ada.email, ada.name, ...secrets];
+    const before = grep(await dumpAll(world, installation.blobDir), needles);
+    expect(new Set(before.map(placeOf)).size, before.join('\n')).toBe(1);
+    expect(placeOf(before[0])).toMatch(/^file .*\.gz$/);
+    expect(before).toHaveLength(needles.length);
+
+    const accepted = await erase(installation, ada.token);
+    const receipt = await completed(installation, String(accepted.headers.get('location')));
+    expect(receipt).toMatchObject({ ended: { jobs: 4, schedules: 1, exports: 1 } });
+    expect(grep(await dumpAll(world, installation.blobDir), needles)).toEqual([]);
+    expect(await read(echo, operator)).toMatchObject({ orderingKey: '[erased]', result: '[erased]' });
+    expect((await installation.cli(['jobs', 'show', echo])).stdout).toContain('[erased]');
+    await readModelsHold(world);
+    expect((await read(waiting, operator)).status).toBe('cancelled');
+    expect((await read(failing, operator)).discarded).toBe(true);
+    // Not even by running it again.
+    expect(
+      (await client.send('POST', `/v1/jobs/${waiting}/retry`, { ...operator, body: { reason: 'x' } })).status,
+    ).toBe(202);
+    await waitUntil(async () => (await read(waiting, operator)).version === 5, 'the retried job to end');
+    expect((await read(waiting, operator)).status).toBe('cancelled');
+    const logs = new Map(Object.values(roles).map(({ name, logs }) => [`log ${name}`, logs()]));
+    expect(grep(logs, needles)).toEqual([]);
   });
 });
 

@@ -213,6 +213,7 @@ describe('a stream that nothing happens on', () => {
     const texts: string[] = [];
     const events = liveEvents({
       known: undefined,
+      opened: async (event) => event,
       follow: idle,
       allowed: async () => ++asked < 3,
       onFailure: (error) => expect.unreachable(String(error)),

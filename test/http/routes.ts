@@ -81,6 +81,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
   const deps = {
     contextOf: commandContexts({ hmac, durability: 'memory' }),
     hmac,
+    opened: async <T>(_owner: string | undefined, value: T) => value,
     streams,
     takeLimit: async () => 'unknown' as const,
     registerAccount: async () => done({ id: accountId, version: 1 }),

@@ -1,3 +1,4 @@
+import { byLane } from '../../app/settling.ts';
 import { readCursor, writeCursor } from '../../http/cursors.ts';
 import { type LetterPlace, listDeadLetters } from '../../projections/dead-letters/queries.ts';
 import type { LetterStatus } from '../../projections/dead-letters/table.ts';
@@ -31,20 +32,21 @@ export function listLetters(
   options: ListOptions & FilterOptions & { readonly status: LetterStatus },
 ): Promise<void> {
   const filter = filterOf(options);
-  return withReadModels((db, hmac) =>
-    printList<ShownLetter, LetterPlace>({
+  return withReadModels(async (db, hmac, _config, opened) => {
+    const chosen = await byLane(db, hmac, filter);
+    await printList<ShownLetter, LetterPlace>({
       options,
       columns,
       read: async (page) =>
-        shownLetters(db, await listDeadLetters(db, { ...filter, status: options.status, ...page })),
+        shownLetters(db, await listDeadLetters(db, { ...chosen, status: options.status, ...page }), opened),
       after: ({ diedAt, id }) => ({ diedAt, id }),
       readCursor(text) {
         const before = readCursor(hmac, 'dead letters', text);
         return before && { diedAt: before.createdAt, id: before.id };
       },
       writeCursor: ({ diedAt, id }) => writeCursor(hmac, 'dead letters', { createdAt: diedAt, id }),
-    }),
-  );
+    });
+  });
 }
 
 export function fingerprintOf(error: unknown): string | undefined {

@@ -1,4 +1,4 @@
-import { foreseeSettling, requestSettling } from '../../app/settling.ts';
+import { byLane, foreseeSettling, requestSettling } from '../../app/settling.ts';
 import type { JobAccepted } from '../../commands/jobs/requests.ts';
 import type { Settling, SettlingPayload } from '../../domain/dead-letters.ts';
 import type { LetterFilter } from '../../projections/dead-letters/queries.ts';
@@ -24,10 +24,11 @@ const WORDS = {
  */
 export function settleLetters(settling: Settling) {
   return async (ids: readonly string[], options: Options): Promise<void> => {
-    const filter = chosen(ids, options);
+    const asked = chosen(ids, options);
     const { verb } = WORDS[settling];
     checked(`${verb} dead letters?`, options);
     await withInstallation(async (side, base) => {
+      const filter = await byLane(side.db, side.hmac, asked);
       if (options.dryRun) return foresee(side, settling, filter, options);
       if (!options.yes) {
         const { count } = await foreseeSettling(side, filter, 1);

@@ -25,11 +25,11 @@ const columns: readonly Column<FailedAttempt>[] = [
 /** `millrace dead-letters show` */
 export function showLetter(text: string, options: { readonly json?: boolean }): Promise<void> {
   const id = jobIdOf(text);
-  return withReadModels(async (db, _hmac, config) => {
+  return withReadModels(async (db, _hmac, config, opened) => {
     const found = await findDeadLetter(db, id);
-    const [letter] = found ? await shownLetters(db, [found]) : [];
+    const [letter] = found ? await shownLetters(db, [found], opened) : [];
     if (!letter) throw new RefusedError('not_found', `The job ${id} is no dead letter, and never was one.`);
-    const failures = await failedAttempts(ledgerHistory(db, config, id));
+    const failures = await opened(letter.owner, await failedAttempts(ledgerHistory(db, config, id)));
     if (options.json) {
       console.log(JSON.stringify({ ...letter, failures }));
       return;

@@ -32,11 +32,15 @@ type Options = ListOptions & {
 /** `millrace jobs ls` */
 export function listJobsCommand(options: Options): Promise<void> {
   const { status, type, queue, owner, from, to } = options;
-  return withReadModels((db, hmac) =>
+  return withReadModels((db, hmac, _config, opened) =>
     printList<JobView, Before>({
       options,
       columns,
-      read: (page) => listJobs(db, { status, type, queue, owner, from, to, ...page }),
+      read: async (page) => {
+        const jobs = await listJobs(db, { status, type, queue, owner, from, to, ...page });
+        // As the API lists them: whose they are is for who opens them.
+        return Promise.all(jobs.map(({ owner: whose, ...job }) => opened(whose, job)));
+      },
       after: ({ createdAt, id }) => ({ createdAt, id }),
       readCursor: (text) => readCursor(hmac, 'jobs', text),
       writeCursor: (after) => writeCursor(hmac, 'jobs', after),

@@ -19,11 +19,13 @@ const columns: readonly Column<ShownEvent>[] = [
 /** `millrace jobs show` */
 export function showJob(text: string, options: { readonly json?: boolean }): Promise<void> {
   const id = jobIdOf(text);
-  return withReadModels(async (db, _hmac, config) => {
-    const job = await findJob(db, id);
-    if (!job) throw noSuchJob(id);
+  return withReadModels(async (db, _hmac, config, opened) => {
+    const found = await findJob(db, id);
+    if (!found) throw noSuchJob(id);
+    const { owner, ...rest } = found;
+    const job = await opened(owner, rest);
     const events: ShownEvent[] = [];
-    for await (const event of ledgerHistory(db, config, id)) events.push(eventOf(event));
+    for await (const event of ledgerHistory(db, config, id)) events.push(await opened(owner, eventOf(event)));
     if (options.json) {
       console.log(JSON.stringify({ ...job, events }));
       return;

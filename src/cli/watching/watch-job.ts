@@ -41,8 +41,9 @@ export async function watchJob(options: {
       if (step.kind === 'resync') row = undefined;
       for (const event of step.kind === 'events' ? step.events : []) {
         row = rowAfter(row, event);
-        if (json) console.log(JSON.stringify(eventOf(event)));
-        else if (!draws) console.log(lineOf(eventOf(event)));
+        if (draws) continue;
+        const shown = await side.opened(row.owner ?? undefined, eventOf(event));
+        console.log(json ? JSON.stringify(shown) : lineOf(shown));
       }
       if (!row) {
         if (step.kind === 'events' && step.caughtUp) throw noSuchJob(id);
@@ -52,7 +53,7 @@ export async function watchJob(options: {
       const last = step.kind === 'events' ? step.events.at(-1) : undefined;
       const ended = step.kind === 'events' && step.caughtUp && last !== undefined && isFinal(last);
       if (draws) terminal.write(`\r\x1b[K${progressLine(job, terminal, Date.now())}${ended ? '\n' : ''}`);
-      if (ended) return job;
+      if (ended) return await side.opened(job.owner, job);
     }
     throw new Error('The job could not be followed to its end.');
   } finally {

@@ -1,4 +1,5 @@
 import type { Static } from 'typebox';
+import { wasErased } from '../../domain/accounts.ts';
 import { type Decision, refuse } from '../../domain/decision.ts';
 import { type JobId, partitionOf } from '../../domain/ids.ts';
 import type { JobEnqueued, JobEvent } from '../../domain/jobs/events.ts';
@@ -10,12 +11,21 @@ import {
 } from '../../domain/jobs/requests.ts';
 import { type Job, jobFold, ownerOfJob } from '../../domain/jobs/state.ts';
 import type { Loaded } from '../../eventstore/types.ts';
-import { type CommandContext, type CommandDeps, type CommandResult, changeOf, handle } from '../handle.ts';
+import {
+  type CommandContext,
+  type CommandDeps,
+  type CommandResult,
+  changeOf,
+  handle,
+  type SealJob,
+} from '../handle.ts';
 import { freedBy, partitionOfHash, withHashes } from '../keys.ts';
 import { anyPartition, mintId, streamFor } from '../mint.ts';
 import { workOf } from '../work.ts';
 
 export type JobCommandDeps = CommandDeps & {
+  /** Without it nothing is sealed. */
+  readonly sealJob?: SealJob;
   /** Tells whom it concerns to look sooner. May get lost: they look by themselves after a while. */
   readonly hint: {
     /** A timer was set for `dueAt`, ms since 1970. */
@@ -33,14 +43,16 @@ export type JobAccepted = {
 
 /**
  * Enqueues a job, at once or by a timer; with an ordering key in the partition of its lane, with all others of it.
- * `input` is what `jobOf` made of the request; its payload was checked.
+ * `input` is what `jobOf` made of the request; its payload was checked. Refused with `account_erased`.
  */
 export async function enqueueJob(
   deps: JobCommandDeps,
   context: CommandContext,
   input: Static<typeof JobEnqueued>,
 ): Promise<CommandResult<JobAccepted>> {
-  const wanted = withHashes(deps, context.owner, input);
+  const hashed = withHashes(deps, context.owner, input);
+  const wanted = deps.sealJob ? await deps.sealJob(context.owner, hashed) : hashed;
+  if (!wanted) return { kind: 'refused', refusal: wasErased().refusal };
   const home = wanted.lane ? partitionOfHash(wanted.lane, deps.store.partitions) : anyPartition(deps);
   const minted = await mintId(deps, context, 'job', home);
   if (!minted.ok) return { kind: 'key_reused' };

@@ -15,19 +15,27 @@ const Worker = Type.String({ maxLength: 200 });
 /** An HMAC: keys of people's choosing may be an email, and stand in Redis' keys. */
 const KeyHash = Type.String({ pattern: '^[0-9a-f]{16,64}$', maxLength: 64 });
 
-/** As the job was enqueued with; repeated where it ends. */
-const CallbackUrl = Type.Optional(Type.String({ maxLength: 2048 }));
+/** As the job was enqueued with; repeated where it ends. Sealed it is longer. */
+const CallbackUrl = Type.Optional(Type.String({ maxLength: 8400 }));
+/** Of people's choosing: 200 characters, and longer sealed. */
+const Key = Type.Optional(Type.String({ maxLength: 1024 }));
 
 export const Failure = Type.Object({
   name: Type.String({ maxLength: 200 }),
-  message: Type.String({ maxLength: 4000 }),
-  stack: Type.Optional(Type.String({ maxLength: 8000 })),
+  /** 4,000 characters, and longer sealed. */
+  message: Type.String({ maxLength: 16_200 }),
+  /** 8,000 characters, and longer sealed. */
+  stack: Type.Optional(Type.String({ maxLength: 32_200 })),
   /** The same for failures of one kind at one place, whatever ids and numbers their messages hold. */
   fingerprint: Type.Optional(Type.String({ maxLength: 64 })),
 });
 export type Failure = Static<typeof Failure>;
 
 /**
+ * Of an account's jobs, unless their type says that nothing of it is personal, these are sealed with the person's key:
+ * payload, result, detail, message and stack of failures, callback URL, ordering key and concurrency key. A job that tells
+ * of another's end holds what was sealed there within its own payload.
+ *
  * Every job event carries the job's type, so that a reader can leave out what it has no use for without
  * looking the job up.
  */
@@ -41,11 +49,11 @@ export const JobEnqueued = Type.Object({
   /** When it is to be run, RFC 3339 UTC. Absent: at once. */
   runAt: Type.Optional(Time),
   /** Jobs of one owner, queue and ordering key run strictly one after another. */
-  orderingKey: Type.Optional(Type.String({ maxLength: 200 })),
+  orderingKey: Key,
   /** What stands for owner and ordering key in Redis. Present with `orderingKey`. */
   lane: Type.Optional(KeyHash),
   /** Of one owner's jobs with this key at most `concurrencyLimit` run at once, over all queues. */
-  concurrencyKey: Type.Optional(Type.String({ maxLength: 200 })),
+  concurrencyKey: Key,
   concurrencyLimit: Type.Optional(Type.Integer({ minimum: 1, maximum: 1000 })),
   /** What stands for owner and concurrency key in Redis. Present with `concurrencyKey`. */
   slots: Type.Optional(KeyHash),
@@ -99,7 +107,7 @@ export const JobDeadLettered = Type.Object({
   reason: Type.Optional(DeadLetterReason),
   /** Where it waits and what waits behind it: said again, so that a reader of dead letters needs no other event. */
   queue: Type.Optional(JobQueue),
-  orderingKey: Type.Optional(Type.String({ maxLength: 200 })),
+  orderingKey: Key,
   lane: Type.Optional(KeyHash),
   ignoredAbort: Type.Optional(Type.Boolean()),
   callbackUrl: CallbackUrl,

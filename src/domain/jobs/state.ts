@@ -42,7 +42,7 @@ export type Job =
   | { readonly phase: 'succeeded'; readonly attempts: number; readonly owner?: string };
 
 export const jobFold: Fold<Job, JobEvent & FoldMeta> = {
-  fold: 5,
+  fold: 6,
   initial: { phase: 'none' },
   kept: { write: writeJob, read: readJob },
   evolve(state, event) {

@@ -16,7 +16,10 @@ export const Event = Type.Object({
   }),
 });
 
-export function shownEvent(event: RawEvent): Static<typeof Event> {
+export type ShownEvent = Static<typeof Event>;
+
+/** As it was written: what is sealed stays so. */
+export function shownEvent(event: RawEvent): ShownEvent {
   const { at, actor } = metaOf(event);
   return {
     id: event.id,

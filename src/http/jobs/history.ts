@@ -14,7 +14,7 @@ import type { Streams } from '../draining.ts';
 import { Problem } from '../problems.ts';
 import { Cursor, IdParams, Limit, NotModified, Strict } from '../schemas.ts';
 import { LastEventIdQuery, lastEventId, STREAM_HEADERS, TicketQuery, wantsStream } from '../streams.ts';
-import type { Routes } from '../types.ts';
+import type { Opened, Routes } from '../types.ts';
 import { Event, metaOf, shownEvent } from './event.ts';
 import { type FollowJob, isFinal, liveEvents } from './live.ts';
 import { ownerOf } from './schemas.ts';
@@ -38,6 +38,7 @@ export type ReadHistory = (
 
 export type JobHistoryDeps = {
   readonly hmac: Hmac;
+  readonly opened: Opened;
   readonly readHistory: ReadHistory;
   /** Waits until the read model includes what is wanted, though the history needs no read model. */
   readonly waitForWrites: (wanted: Wanted) => Promise<void>;
@@ -85,19 +86,21 @@ export function jobHistoryRoutes(deps: JobHistoryDeps): Routes {
         }
         const vary = reply.getHeader('vary');
         reply.header('vary', vary === undefined ? 'accept' : `${vary}, accept`);
-        if (wantsStream(request.headers.accept)) return live(deps, request, reply, id);
+        const whose = metaOf(first).owner;
+        if (wantsStream(request.headers.accept)) return live(deps, request, reply, id, whose);
         const { cursor, limit = 50 } = request.query;
         const list = `events of ${id}`;
         const after = readVersionCursor(deps.hmac, list, cursor);
         // One more than asked for says whether there is a next page.
         const found = await deps.readHistory(id, { after, limit: limit + 1 });
-        const items = found.slice(0, limit);
-        const last = items.at(-1);
+        const page = found.slice(0, limit);
+        const last = page.at(-1);
+        const items = await deps.opened(whose, page.map(shownEvent));
         revalidatedList(reply);
-        if (found.length <= limit || !last) return { items: items.map(shownEvent) };
+        if (found.length <= limit || !last) return { items };
         const nextCursor = writeVersionCursor(deps.hmac, list, last.version);
         reply.header('link', nextLink(request.url, nextCursor));
-        return { items: items.map(shownEvent), nextCursor };
+        return { items, nextCursor };
       },
     );
   };
@@ -108,6 +111,7 @@ async function live(
   request: FastifyRequest<{ Querystring: { lastEventId?: string } }>,
   reply: FastifyReply,
   id: JobId,
+  whose: string | undefined,
 ) {
   const caller = callerOf(request);
   const known = lastEventId(request.headers['last-event-id'], request.query.lastEventId);
@@ -119,6 +123,7 @@ async function live(
   const signal = deps.streams.open(untilClosed(reply), caller.accountId);
   const events = liveEvents({
     known,
+    opened: (event) => deps.opened(whose, event),
     follow: (after, idleMs) =>
       deps.followJob(id, {
         after,

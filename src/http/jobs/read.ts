@@ -10,7 +10,7 @@ import { type FindOne, wantedOf } from '../consistency.ts';
 import { nextLink, readCursor, writeCursor } from '../cursors.ts';
 import { invalid, Problem } from '../problems.ts';
 import { Cursor, IdParams, Limit, NotModified, Status, Strict, Time } from '../schemas.ts';
-import type { Routes } from '../types.ts';
+import type { Opened, Routes } from '../types.ts';
 import { Job, ownerOf, shown } from './schemas.ts';
 
 const LookBack = Strict({
@@ -35,6 +35,7 @@ const Listing = Strict({
 
 export type JobReadDeps = {
   readonly hmac: Hmac;
+  readonly opened: Opened;
   readonly findJob: FindOne<JobView>;
   /** Waits until the read model includes what is wanted. */
   readonly waitForWrites: (wanted: Wanted) => Promise<void>;
@@ -73,7 +74,7 @@ export function jobReadRoutes(deps: JobReadDeps): Routes {
         // Whether it is parked depends on another job, so the version alone doesn't tell what was shown.
         const shownAs = job.parked ? `${job.version}-parked` : job.version;
         if (notModified(request, reply, shownAs)) return reply.code(304).send(undefined);
-        return shown(job);
+        return shown(await deps.opened(job.owner, job));
       },
     );
 
@@ -95,13 +96,14 @@ export function jobReadRoutes(deps: JobReadDeps): Routes {
         const before = readCursor(deps.hmac, 'jobs', cursor);
         // One more than asked for says whether there is a next page.
         const found = await deps.listJobs({ ...listing, before, limit: limit + 1 }, wantedOf(request));
-        const items = found.slice(0, limit);
-        const last = items.at(-1);
+        const page = found.slice(0, limit);
+        const last = page.at(-1);
+        const items = (await Promise.all(page.map((job) => deps.opened(job.owner, job)))).map(shown);
         revalidatedList(reply);
-        if (found.length <= limit || !last) return { items: items.map(shown) };
+        if (found.length <= limit || !last) return { items };
         const nextCursor = writeCursor(deps.hmac, 'jobs', last);
         reply.header('link', nextLink(request.url, nextCursor));
-        return { items: items.map(shown), nextCursor };
+        return { items, nextCursor };
       },
     );
   };

@@ -48,6 +48,6 @@ export function ownerOf({ accountId, role }: Caller): string | undefined {
 }
 
 /** Without the stack of a failure, which tells about our insides. */
-export function shown({ error, ...job }: JobView) {
+export function shown({ error, owner: _, ...job }: JobView) {
   return { ...job, ...(error === undefined ? {} : { error: failureOf(error) }) };
 }

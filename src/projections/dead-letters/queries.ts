@@ -12,6 +12,8 @@ export type LetterFilter = {
   readonly queue?: string | undefined;
   readonly fingerprint?: string | undefined;
   readonly orderingKey?: string | undefined;
+  /** Any of these hashes of ordering keys. */
+  readonly lanes?: readonly string[] | undefined;
   readonly owner?: string | undefined;
   readonly reason?: DeadLetterReason | undefined;
   /** At or after. */
@@ -90,6 +92,21 @@ export async function lettersToSettle(
   });
 }
 
+/** Owners and queues of letters that have an ordering key: each of these has hashes of its own. */
+export async function lanesOwners(
+  db: Kysely<Database>,
+  filter: LetterFilter,
+): Promise<readonly { readonly owner: string | null; readonly queue: string }[]> {
+  const rows = await db
+    .selectFrom('dead_letters_v1')
+    .select(['owner', 'queue'])
+    .distinct()
+    .where('lane', 'is not', null)
+    .where(chosen(filter))
+    .execute();
+  return rows.flatMap(({ owner, queue }) => (queue === null ? [] : [{ owner, queue }]));
+}
+
 /** How many letters there are to settle. */
 export async function countToSettle(
   db: Kysely<Database>,
@@ -132,12 +149,13 @@ function toSettle(db: Kysely<Database>, wanted: LetterFilter, heads: readonly nu
 
 function chosen(filter: LetterFilter): RawBuilder<SqlBool> {
   const conditions = [sql<SqlBool>`true`];
-  const { ids, type, queue, fingerprint, orderingKey, owner, reason, from, to } = filter;
+  const { ids, type, queue, fingerprint, orderingKey, lanes, owner, reason, from, to } = filter;
   if (ids !== undefined) conditions.push(sql`id = ANY(${[...ids]})`);
   if (type !== undefined) conditions.push(sql`type = ${type}`);
   if (queue !== undefined) conditions.push(sql`queue = ${queue}`);
   if (fingerprint !== undefined) conditions.push(sql`fingerprint = ${fingerprint}`);
   if (orderingKey !== undefined) conditions.push(sql`ordering_key = ${orderingKey}`);
+  if (lanes !== undefined) conditions.push(sql`lane = ANY(${[...lanes]})`);
   if (owner !== undefined) conditions.push(sql`owner = ${owner}`);
   if (reason !== undefined) conditions.push(sql`reason = ${reason}`);
   if (from !== undefined) conditions.push(sql`died_at >= ${new Date(from)}`);

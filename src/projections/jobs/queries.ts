@@ -8,6 +8,8 @@ import type { JobRow } from './table.ts';
 /** A job as its owner sees it. Times are RFC 3339 with milliseconds; `progress` is percent. */
 export type JobView = {
   readonly id: string;
+  /** The account whose job it is; absent for the installation's own. Content is sealed for it. */
+  readonly owner?: string;
   readonly type: string;
   readonly queue: string;
   readonly priority: JobPriority;
@@ -101,6 +103,7 @@ export async function countScheduled(db: Kysely<Database>): Promise<ReadonlyMap<
 export function view(row: JobRow & { readonly is_parked?: boolean | null }): JobView {
   return {
     id: row.id,
+    ...(row.owner === null ? {} : { owner: row.owner }),
     type: row.type,
     queue: row.queue,
     priority: row.priority,
