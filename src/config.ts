@@ -103,6 +103,13 @@ const Variables = Type.Object({
     maximum: 2592000,
     description: 'Seconds that an idempotency key is good for',
   }),
+  READ_CACHE_SECONDS: Type.Integer({
+    default: 0,
+    minimum: 0,
+    maximum: 60,
+    description:
+      'How long jobs, accounts, exports and schedules that were read are kept in Redis, for who reads the same again: longest that an answer may be old whose change nobody told the cache of. The same for all processes; 0: there is no cache',
+  }),
   LOG_KEEP_SECONDS: Type.Integer({
     default: 60,
     minimum: 1,

@@ -36,7 +36,13 @@ import { failedAttempts } from '../projections/dead-letters/attempts.ts';
 import { findDeadLetter, listDeadLetters } from '../projections/dead-letters/queries.ts';
 import { findExport } from '../projections/exports.ts';
 import { jobAsOf } from '../projections/jobs/as-of.ts';
-import { countScheduled, countWaiting, findJob, listJobs } from '../projections/jobs/queries.ts';
+import {
+  countScheduled,
+  countWaiting,
+  findJob,
+  type JobView,
+  listJobs,
+} from '../projections/jobs/queries.ts';
 import { listOperations } from '../projections/operations/queries.ts';
 import { groupOf } from '../projections/projection.ts';
 import { NOTHING_WANTED, type Wanted } from '../projections/reading.ts';
@@ -113,7 +119,10 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         contextOf,
         takeLimit,
         registerAccount: (...rest) => registerAccount(commands, ...rest),
-        findAccount: onceMade(findFirst, one(projections.accounts, findAccount)),
+        findAccount: onceMade(
+          findFirst,
+          one({ projection: projections.accounts, find: findAccount, keeps: () => true }),
+        ),
         openFor: side.people.openFor,
       }),
       features.sessions.routes({
@@ -145,7 +154,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         retryJob: (...rest) => retryJob(commands, ...rest),
         discardJob: (...rest) => discardJob(commands, ...rest),
         foreseeChange: (...rest) => foreseeChange(commands, ...rest),
-        findJob: onceMade(findFirst, one(projections.jobs, findJob)),
+        findJob: onceMade(findFirst, one({ projection: projections.jobs, find: findJob, keeps: keepsJob })),
         waitForWrites,
         listJobs: (listing, wanted) =>
           reading({ projection: projections.jobs }, wanted, (from) => listJobs(from, listing)),
@@ -158,7 +167,10 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
       features.exports.routes({
         contextOf,
         requestExport: (...rest) => requestExport(commands, ...rest),
-        findExport: onceMade(findFirst, one(projections.exports, findExport)),
+        findExport: onceMade(
+          findFirst,
+          one({ projection: projections.exports, find: findExport, keeps: isOnesOwn }),
+        ),
         blobSecret,
         watchReadModel: (projection, partition) => watchCheckpoints(groupNamed(projection), partition),
         streams,
@@ -172,7 +184,10 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         shortestPauseSeconds: config.SCHEDULE_SHORTEST_PAUSE_SECONDS,
         createSchedule: (...rest) => createSchedule(commands, ...rest),
         deleteSchedule: (...rest) => deleteSchedule(commands, ...rest),
-        findSchedule: onceMade(findFirst, one(projections.schedules, findSchedule)),
+        findSchedule: onceMade(
+          findFirst,
+          one({ projection: projections.schedules, find: findSchedule, keeps: isOnesOwn }),
+        ),
         listSchedules: (listing, wanted) =>
           reading({ projection: projections.schedules }, wanted, (from) => listSchedules(from, listing)),
       }),
@@ -185,7 +200,8 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
           reading({ projection: letters }, wanted, async (from) =>
             listDeadLetters(from, await byLane(from, hmac, listing)),
           ),
-        findDeadLetter: (id, wanted) => one(letters, findDeadLetter)(id, undefined, wanted),
+        findDeadLetter: (id, wanted) =>
+          one({ projection: letters, find: findDeadLetter })(id, undefined, wanted),
         failedAttempts: (id) => failedAttempts(wholeHistory(store, id)),
         countWaiting: (lanes) => countWaiting(db, lanes),
         settleLetters: async (context, settling, wanted) =>
@@ -267,6 +283,13 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
     throw error;
   }
 }
+
+/** What operators look at is not kept: an entry is for one asker, and the owner asks more often. */
+const isOnesOwn = (_: unknown, owner: string | undefined) => owner !== undefined;
+
+/** Whether a job is parked follows from others of its ordering key, and is told to the cache by nobody. */
+const keepsJob = ({ status, orderingKey }: JobView, owner: string | undefined) =>
+  owner !== undefined && !(orderingKey !== undefined && (status === 'queued' || status === 'scheduled'));
 
 /** Written by `encodeChange` alone. */
 function ownerOf(event: RawEvent): { owner?: string } {

@@ -4,10 +4,11 @@ import { startProjectors } from '../consumers/projectors.ts';
 import { createReactorGroup } from '../consumers/reactor.ts';
 import { codec } from '../domain/events.ts';
 import { openPool } from '../eventstore/postgres.ts';
-import { observeProjection } from '../projections/observe.ts';
+import { type Observe, observeProjection } from '../projections/observe.ts';
 import type { AnyProjection, AnyRow } from '../projections/projection.ts';
 import { createProjectionGroup } from '../projections/runner.ts';
 import { type Base, openParts, type Role } from './base.ts';
+import { connectCache, forgetApplied } from './cached-reads.ts';
 import { roleDeps, roleOf } from './consuming.ts';
 import { keepErased } from './erasing.ts';
 import { reactorsOf } from './reactors.ts';
@@ -35,8 +36,17 @@ export async function startProjectorRole(base: Base): Promise<Role> {
     max: LEDGER_POOL,
     applicationName: 'millrace-ledger',
   });
+  const cache = config.READ_CACHE_SECONDS > 0 ? connectCache(config, 'projectors') : undefined;
+  const observing = <R extends AnyRow>(projection: AnyProjection<R>): Observe => {
+    const measure = observeProjection(projection, metrics);
+    const forget = cache && forgetApplied(cache, config.KEY_PREFIX, projection);
+    return (applied, startTime) => {
+      forget?.(applied); // first: what measures may take its time
+      measure(applied, startTime);
+    };
+  };
   const reading = <R extends AnyRow>(projection: AnyProjection<R>) =>
-    createProjectionGroup({ db, projection, codec, observe: observeProjection(projection, metrics) });
+    createProjectionGroup({ db, projection, codec, observe: observing(projection) });
   const groups = [
     createLedger(pool, db, { observe: observeLedger }),
     ...Object.values(forEachReadModel(reading)),
@@ -65,6 +75,7 @@ export async function startProjectorRole(base: Base): Promise<Role> {
   return roleOf('projectors', staying, { db, store }, async () => {
     keeping.stop();
     await rebuilding.stop();
+    cache?.close();
     await pool.end();
     await parts.close();
   });

@@ -1,11 +1,11 @@
-import type { Kysely } from 'kysely';
-import { parseStreamId, partitionOf } from '../domain/ids.ts';
+import { createReadCache } from '../access/read-cache.ts';
 import { openReplicas, type ReplicaState } from '../eventstore/replicas.ts';
 import type { FindOne } from '../http/consistency.ts';
 import type { Database } from '../projections/database.ts';
-import { createReading, type ReadingDeps, type ReadModelQuery } from '../projections/reading.ts';
+import { createReading, type ReadingDeps } from '../projections/reading.ts';
 import type { Readiness } from '../telemetry/management.ts';
 import type { Base } from './base.ts';
+import { type CachedQuery, connectCache, createCachedReads, oneBy } from './cached-reads.ts';
 
 /** Queries of read models, from replicas where there are any. */
 export function openReading(
@@ -32,31 +32,39 @@ export function openReading(
             else logger.warn({ replica, problem }, 'no query goes to the replica');
           },
         });
+  const connection = config.READ_CACHE_SECONDS > 0 ? connectCache(config, name) : undefined;
   const reading = createReading({
     db,
     waitFor,
     replicas,
+    alsoElsewhere: connection !== undefined,
     onRead: (projection, from) => metrics.reads.inc({ projection, from }),
     onMiss: (replica, because) => metrics.replicaMisses.inc({ replica, because }),
   });
 
+  const cached =
+    connection &&
+    createCachedReads({
+      cache: createReadCache(connection.redis, config.KEY_PREFIX, config.READ_CACHE_SECONDS * 1000),
+      reading,
+      onLook(projection, outcome) {
+        metrics.readCache.inc({ projection, outcome });
+        if (outcome === 'hit') metrics.reads.inc({ projection, from: 'cache' });
+      },
+    });
+
   return {
     reading,
     /** A query for one thing, whose id says which partition its row follows. */
-    one:
-      <V>(
-        projection: ReadModelQuery['projection'],
-        find: (db: Kysely<Database>, id: string, owner?: string) => Promise<V | undefined>,
-      ): FindOne<V> =>
-      (id, owner, wanted) => {
-        const stream = parseStreamId(id);
-        const partitions = stream ? [partitionOf(stream)] : [];
-        return reading({ projection, partitions }, wanted, (from) => find(from, id, owner));
-      },
+    one: <V>({ projection, find, keeps }: CachedQuery<V>): FindOne<V> =>
+      cached && keeps ? cached({ projection, find, keeps }) : oneBy(reading, projection, find),
     /** A line for each replica. None of them is needed to serve: the primary does what they can't. */
     checks: (): Readiness['checks'] =>
       Object.fromEntries((replicas?.states() ?? []).map((state) => [`replica ${state.name}`, lineOf(state)])),
-    close: async () => replicas?.close(),
+    async close() {
+      connection?.close();
+      await replicas?.close();
+    },
   };
 }
 

@@ -52,6 +52,18 @@ export async function anyParked(
   return row !== undefined;
 }
 
+/** Whether the group parked any event of the partition. */
+export async function anyParkedOf(db: Kysely<Database>, group: string, partition: number): Promise<boolean> {
+  const row = await db
+    .selectFrom('parked_events')
+    .select('seq')
+    .where('group_name', '=', group)
+    .where('partition', '=', partition)
+    .limit(1)
+    .executeTakeFirst();
+  return row !== undefined;
+}
+
 /** What an error quotes may be the very thing that Postgres can't hold. */
 function storable(text: string): string {
   return text.replaceAll('\0', '').toWellFormed();

@@ -16,6 +16,8 @@ export type Wanted = {
   readonly signal: AbortSignal;
   /** It must not be older than what the primary has now. */
   readonly newest?: true;
+  /** It is read in a snapshot, so that `onAnswer` is told how far it is. */
+  readonly exact?: true;
   /** Told what a later query must include so as not to be older than this answer, where that needs saying. */
   readonly onAnswer?: (at: readonly Position[]) => void;
 };
@@ -57,6 +59,8 @@ export type Reading = <T>(
 export type ReadingDeps = ReadAtLeastDeps & {
   /** `db` is the primary's. Undefined: there are none. */
   readonly replicas?: Pick<Replicas<Database>, 'fit' | 'doubt'> | undefined;
+  /** Answers may come from elsewhere, too (a cache). */
+  readonly alsoElsewhere?: boolean;
   /** Told of each query where its answer came from. */
   readonly onRead?: (projection: string, from: 'primary' | 'replica') => void;
   /** Told of each replica that was asked in vain. */
@@ -93,8 +97,9 @@ export function createReading(deps: ReadingDeps): Reading {
     const { positions, timeoutMs } = wanted;
     const { name } = about.projection;
     // What one server has shown another may lack, so an answer says how far it is. The primary alone never goes back.
+    const several = replicas !== undefined || deps.alsoElsewhere;
     const ask: Ask<T> =
-      positions.length > 0 && replicas
+      wanted.exact || (positions.length > 0 && several)
         ? (db) => inSnapshot(db, about, positions, query)
         : async (db) => ({ value: await query(db), at: [] });
     const found = wanted.newest ? undefined : await fromReplicas(positions.length === 0, ask);

@@ -103,7 +103,14 @@ export function createMetrics(options: { readonly node?: boolean } = {}) {
       buckets: WAIT_SECONDS,
       registers,
     }),
-    /** Queries of read models by where their answers came from: `primary`, `replica`. */
+    /** Looks into the read cache: `hit`, `miss`, `older` than what was wanted (or somebody else's), Redis `away`. */
+    readCache: new Counter({
+      name: METRIC.readCache,
+      help: 'Looks into the read cache by what they found',
+      labelNames: ['projection', 'outcome'],
+      registers,
+    }),
+    /** Queries of read models by where their answers came from: `primary`, `replica`, `cache`. */
     reads: new Counter({
       name: METRIC.reads,
       help: 'Queries of read models by where their answers came from',

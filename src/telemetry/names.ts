@@ -16,6 +16,7 @@ export const METRIC = {
   groupPaused: 'millrace_group_paused',
   projectionFreshness: 'millrace_projection_freshness_seconds',
   reads: 'millrace_reads_total',
+  readCache: 'millrace_read_cache_total',
   replicaMisses: 'millrace_replica_misses_total',
   replicaLag: 'millrace_replica_lag_seconds',
   jobs: 'millrace_jobs_total',

@@ -1083,4 +1083,26 @@ export const RULES: readonly Rule[] = [
     ],
     test: { file: 'test/consumers/replay.test.ts', name: 'has nothing of persons who were erased' },
   },
+  {
+    rule: 'What was read while it changed is not kept in the read cache',
+    without: [
+      {
+        file: 'src/access/read_cache.lua',
+        from: "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end\n",
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/access/read-cache.test.ts',
+      name: 'what was read before it changed is not kept once the change was told',
+    },
+  },
+  {
+    rule: 'The read cache serves nothing that is older than the caller’s position, whoever did not tell it of a change',
+    without: [{ file: 'src/app/cached-reads.ts', from: 'position.seq <= mark.seq', to: 'position.seq > 0' }],
+    test: {
+      file: 'test/app/cached-reads.test.ts',
+      name: 'what is older than the caller’s position is never served, also where nobody told the cache of the change',
+    },
+  },
 ];

@@ -1,0 +1,58 @@
+import { Redis } from 'ioredis';
+import { expect, it, onTestFinished } from 'vitest';
+import { waitUntil } from '../support/installation.ts';
+import { ownRedisSetting } from '../support/setting.ts';
+
+it('hot reads come from Redis, never older than what the caller brings, sealed as in Postgres; without Redis they go on', async () => {
+  const { redis, installation } = await ownRedisSetting({ READ_CACHE_SECONDS: '30' });
+  const { api } = await installation.startAll();
+  const client = installation.client();
+  const ada = await client.register();
+  const { token } = ada;
+  const get = (path: string, headers: Record<string, string> = {}) =>
+    client.send('GET', path, { token, headers });
+  const failures: unknown[] = [];
+
+  /** Follows a job by what it was told last: its version never falls, and it ends. */
+  const follow = async () => {
+    const made = await client.send('POST', '/v1/jobs', { token, body: { type: 'echo', payload: {} } });
+    const path = `/v1/jobs/${made.body.id}`;
+    let [position, version] = [String(made.headers.get('position')), Number(made.body.version)];
+    await waitUntil(async () => {
+      const answer = await get(path, { 'consistent-with': position });
+      if (answer.status !== 200 || Number(answer.body.version) < version) failures.push(answer);
+      version = Number(answer.body.version);
+      position = answer.headers.get('position') ?? position;
+      return answer.body.status === 'succeeded';
+    }, 'the job to succeed');
+    // Whoever asks without a position is told of the end, too, long before entries run out.
+    await waitUntil(async () => (await get(path)).body.status === 'succeeded', 'the cache to be told', 2_000);
+    return path;
+  };
+  const paths = await Promise.all(Array.from({ length: 20 }, follow));
+  expect(failures).toEqual([]);
+
+  for (let turn = 0; turn < 5; turn++) {
+    for (const path of [...paths.slice(0, 5), '/v1/accounts/me']) {
+      const { status, headers } = await get(path);
+      expect(status).toBe(200);
+      const again = await get(path, { 'if-none-match': String(headers.get('etag')) });
+      expect(again.status).toBe(304);
+    }
+  }
+  const metrics = await (await fetch(`${api.managementUrl}/metrics`)).text();
+  expect(metrics).toMatch(/millrace_read_cache_total\{projection="jobs",outcome="hit"\} \d\d/);
+  expect(metrics).toMatch(/millrace_reads_total\{projection="accounts",from="cache"\} \d/);
+
+  const connection = new Redis(redis.url);
+  onTestFinished(() => connection.disconnect());
+  const kept = await connection.keys('*:read:*');
+  expect(kept.some((key) => key.includes('accounts'))).toBe(true);
+  for (const key of kept) {
+    expect(await connection.get(key)).not.toContain(ada.email);
+    expect(await connection.pttl(key)).toBeGreaterThan(0);
+  }
+
+  await redis.stop();
+  for (const path of paths) expect((await get(path)).body.status).toBe('succeeded');
+});
