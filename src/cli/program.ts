@@ -2,6 +2,7 @@ import { Command } from 'commander';
 import packageJson from '../../package.json' with { type: 'json' };
 import { accountsCommand } from './accounts.ts';
 import { deadLettersCommand } from './dead-letters/commands.ts';
+import { doctorCommand } from './doctor/doctor.ts';
 import { eraseCommand, erasuresCommand } from './erasures.ts';
 import { eventsCommand, streamsCommand } from './events/commands.ts';
 import { examples } from './examples.ts';
@@ -72,6 +73,7 @@ Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll(
     .option('--json', 'print JSON')
     .action(verify);
   replayCommand(millrace.command('replay'));
+  doctorCommand(millrace.command('doctor'));
   recoverCommand(millrace.command('recover'));
   millrace
     .command('config')

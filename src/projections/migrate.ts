@@ -56,6 +56,21 @@ async function migrationsBeside<Tables>(db: Kysely<Tables>): Promise<Record<stri
   return { ...own, ...Object.fromEntries(newer) };
 }
 
+/** Migrations of this code that the database has not had yet, in their order. Changes nothing. */
+export async function pendingMigrations<Tables>(db: Kysely<Tables>): Promise<string[]> {
+  const own = await new FileMigrationProvider({ fs, path, migrationFolder: folder() }).getMigrations();
+  const { rows } = await sql<{ name: string }>`SELECT name FROM kysely_migration`
+    .execute(db)
+    .catch((error: unknown) => {
+      if (error instanceof Error && 'code' in error && error.code === UNDEFINED_TABLE) return { rows: [] };
+      throw error;
+    });
+  const had = new Set(rows.map(({ name }) => name));
+  return Object.keys(own)
+    .filter((name) => !had.has(name))
+    .sort();
+}
+
 function folder(): string {
   return path.join(import.meta.dirname, '..', '..', 'migrations');
 }

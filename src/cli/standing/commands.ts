@@ -1,6 +1,7 @@
 import { Command } from 'commander';
 import { examples } from '../examples.ts';
 import { verify } from '../verify.ts';
+import { parkedList } from './parked.ts';
 import { listGroups, listProjections, showStatus } from './show.ts';
 
 /** `millrace status` */
@@ -31,6 +32,7 @@ export function projectionsList(projections: Command): void {
     .description('List the read models: position, target, lag, what each could not apply, and rebuilds.')
     .option('--json', 'print JSON: {items}')
     .action(listProjections);
+  parkedList(projections);
   examples(projections.command('verify'), [['millrace projections verify jobs --since 24h', '']])
     .description('Compute a read model anew and compare: `millrace verify`.')
     .argument('[name]', 'of the read model; everything, where none is named')
