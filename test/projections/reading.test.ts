@@ -132,6 +132,25 @@ test('who brings what an answer said is never shown anything older', async () =>
   expect(reads).toEqual(['primary', 'behind', 'primary']);
 });
 
+test('a rebuilt read model that goes live while somebody begins to read is read whole, with its checkpoint', async () => {
+  const asking = await db.transaction().execute(async (trx) => {
+    // What a swap does: nobody reads the view meanwhile.
+    await sql`LOCK TABLE accounts_v1 IN ACCESS EXCLUSIVE MODE`.execute(trx);
+    const { wanted, found } = { wanted: wanting(), found: Promise.withResolvers<number | undefined>() };
+    reading(about, { ...wanted, newest: true, exact: true }, version).then(found.resolve, found.reject);
+    const waits = 'SELECT FROM pg_locks WHERE NOT granted';
+    await waitUntil(async () => (await primary.query(waits)).length > 0, 'the reader to wait');
+    await sql`CREATE TABLE accounts_v1_g2 AS SELECT * FROM accounts_v1_g1`.execute(trx);
+    await sql`UPDATE accounts_v1_g2 SET version = version + 1`.execute(trx);
+    await sql`UPDATE checkpoints SET seq = seq + 1`.execute(trx);
+    await sql`CREATE OR REPLACE VIEW accounts_v1 AS SELECT * FROM accounts_v1_g2`.execute(trx);
+    return { wanted, found: found.promise };
+  });
+  seq += 1;
+  expect(await asking.found).toBe(seq);
+  expect(asking.wanted.answered).toEqual([[at(seq)]]);
+});
+
 test('what is parked, lost or does not come is said, whoever could have answered', async () => {
   await primary.query(`INSERT INTO parked_events (group_name, partition, seq, epoch, row_key, error)
     VALUES ('${groupOf(projection)}', ${PARTITION}, ${seq}, 1, 'k', 'e')`);
@@ -164,7 +183,7 @@ test('a query that the replica cancels, as what it reads is vacuumed away, is an
     if (asked > 1) return version(from);
     await version(from);
     await advance();
-    await primary.query('VACUUM accounts_v1_g1');
+    await primary.query('VACUUM accounts_v1_g2');
     // Cancelled while it waits: what it may still need is to go.
     await sql`SELECT pg_sleep(5), version FROM accounts_v1`.execute(from);
     return version(from);

@@ -1105,4 +1105,14 @@ export const RULES: readonly Rule[] = [
       name: 'what is older than the caller’s position is never served, also where nobody told the cache of the change',
     },
   },
+  {
+    rule: 'Who reads in a snapshot has locked the view before it: a generation that goes live in between is read whole',
+    without: [
+      { file: READING, from: '; LOCK TABLE ${sql.table(projection.table)} IN ACCESS SHARE MODE', to: '' },
+    ],
+    test: {
+      file: 'test/projections/reading.test.ts',
+      name: 'a rebuilt read model that goes live while somebody begins to read is read whole, with its checkpoint',
+    },
+  },
 ];
