@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import type { Calls } from './child.ts';
+import { profiling } from './profiling.ts';
 
 type Input<C extends keyof Calls> = Parameters<Calls[C]> extends [infer I] ? I : Record<string, never>;
 
@@ -44,10 +45,4 @@ async function stop(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null) return;
   child.disconnect();
   await once(child, 'exit');
-}
-
-/** `BENCH_PROFILE=folder`: what each side did, for a look at where its time goes. */
-function profiling(place: string): string[] {
-  const folder = process.env.BENCH_PROFILE;
-  return folder ? ['--cpu-prof', `--cpu-prof-dir=${folder}/${place}`] : [];
 }

@@ -7,13 +7,14 @@ import { createTrimmer } from '../../src/consumers/trimmer.ts';
 import { LEDGER_GROUP } from '../../src/eventstore/checkpoints.ts';
 import { baseOf } from './base.ts';
 import { databaseUrl } from './places.ts';
+import { profiling } from './profiling.ts';
 
 /** As an installation keeps it. */
 const WINDOW_EVENTS = 1_000;
 
 /** Ledger and projections of a place, in a process of their own as an installation has them. */
 export async function startProjecting(place: string) {
-  const projectors = spawn(process.execPath, ['src/main.ts', '--roles', 'projectors'], {
+  const projectors = spawn(process.execPath, [...profiling(place), 'src/main.ts', '--roles', 'projectors'], {
     cwd: join(import.meta.dirname, '../..'),
     env: {
       ...process.env,

@@ -22,6 +22,11 @@ const RETRY = { baseMs: 100, capMs: 3_000 };
 const FEW_EVENTS = 8;
 const GATHER_MS_PER_EVENT = 3;
 const GATHER_MS = 80;
+/** Of a stream of events that don't concern a group so many, or for so long, are passed over at once. */
+const PASSING_EVENTS = 2_000;
+const PASSING_MS = 250;
+/** How often it looks meanwhile whether one comes that does. */
+const PASSING_LOOK_MS = 30;
 /** One of the two connections is back before the other. */
 const RECONNECTING_MS = 20;
 
@@ -99,10 +104,12 @@ async function read(
         }
         // After a failure less at once: a batch that is too large for Postgres' time limits would fail for ever.
         const limit = Math.max(1, Math.floor(BATCH_EVENTS / 2 ** failures));
-        const batch = await untilAborted(log.next(standing.checkpoint, limit, lease.runId), signal);
+        const from = standing.checkpoint;
+        const next = (after: Checkpoint) => untilAborted(log.next(after, limit, lease.runId), signal);
+        const batch = failures > 0 ? await next(from) : await withoutConcern(group, next, from, signal);
         if (!batch || signal.aborted || !lease.held() || isPaused()) continue;
         if (batch.run === lease.runId && log.isCurrent(batch)) {
-          standing.checkpoint = await applyBatch(deps, group, standing.checkpoint, batch, token);
+          standing.checkpoint = await applyBatch(deps, group, from, batch, token);
           failures = 0;
           await pause(gatherMs(batch.events.length, limit), signal);
         } else await pause(RECONNECTING_MS, signal);
@@ -133,6 +140,42 @@ async function read(
 function gatherMs(events: number, limit: number): number {
   if (events >= limit) return 0;
   return Math.min(Math.max(0, events - FEW_EVENTS) * GATHER_MS_PER_EVENT, GATHER_MS);
+}
+
+/**
+ * The next events of a group. While a stream of them goes by that are none of its business they are gathered: most groups
+ * have nothing to do with most events, and a transaction for each batch of each would be most of what they cost.
+ */
+async function withoutConcern(
+  group: OrderedGroup,
+  next: (after: Checkpoint) => Promise<Batch | undefined>,
+  from: Checkpoint,
+  signal: AbortSignal,
+): Promise<Batch | undefined> {
+  const first = await next(from);
+  const passesOver = ({ events }: Batch) => group.concerns !== undefined && !events.some(group.concerns);
+  if (!first || first.events.length <= FEW_EVENTS || !passesOver(first)) return first;
+  const deadline = performance.now() + PASSING_MS;
+  const events = [...first.events];
+  while (events.length < PASSING_EVENTS && !signal.aborted) {
+    await pause(PASSING_LOOK_MS, signal);
+    const left = deadline - performance.now();
+    const last = events.at(-1);
+    if (left <= 0 || !last) break;
+    const more = await within(left, next({ epoch: last.epoch, seq: last.seq, eventId: last.id }));
+    // Events of two runs of the server must not be taken for one batch.
+    if (!more || more.run !== first.run) break;
+    events.push(...more.events);
+    if (!passesOver(more)) break;
+  }
+  return { run: first.run, events };
+}
+
+/** The promise's outcome, or undefined when the time is up. */
+async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
+  const late = Promise.withResolvers<undefined>();
+  const timer = setTimeout(() => late.resolve(undefined), ms);
+  return Promise.race([promise, late.promise]).finally(() => clearTimeout(timer));
 }
 
 async function applyBatch(

@@ -188,6 +188,8 @@ export type OrderedGroup = {
   readonly name: string;
   /** Takes a partition over: raises the token in its checkpoint row, so that older owners write nothing more. */
   open(partition: number, token: number): Promise<Checkpoint>;
+  /** Whether an event may change anything but the checkpoint, by a cheap look. Default: all may. */
+  concerns?(event: RawEvent): boolean;
   /**
    * Comes as far as it can by itself, from the ledger, before it is given anything to apply: faster than batch by batch.
    * Where the signal ends it early, nothing is lost: it goes on from its checkpoint.

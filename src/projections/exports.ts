@@ -65,6 +65,8 @@ export const projection: Projection<ExportRow, Event> = {
     if (event.type === 'ExportRequested') return event.streamId;
     return event.data.type === EXPORT_JOB ? exportOfJob(event.streamId) : undefined;
   },
+  mayConcern: ({ type, data }) =>
+    type === 'ExportRequested' || !data.startsWith(OF_A_JOB) || data.startsWith(OF_AN_EXPORT),
   keyOfUndecodable,
   streamsOf(key) {
     const id = parseStreamId(key, 'exp');
@@ -77,6 +79,10 @@ export const projection: Projection<ExportRow, Event> = {
     return counted({ ...row, ...runAfter(row, event), ...written(row, event) });
   },
 };
+
+/** How a job's events begin: with its type. */
+const OF_A_JOB = '{"type":"';
+const OF_AN_EXPORT = `${OF_A_JOB}${EXPORT_JOB}"`;
 
 /** A job's event that can't be read may be an export's: better to park one row too many than to show it wrong. */
 function keyOfUndecodable(raw: RawEvent): string | undefined {

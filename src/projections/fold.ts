@@ -24,7 +24,7 @@ export function readBatch(
 
 function readEvent(projection: Keying, codec: EventCodec, raw: RawEvent): Concern | undefined {
   if (!codec.knows(raw.type)) throw new UnknownEventError(`event type ${raw.type} is unknown to this code`);
-  if (!Object.hasOwn(projection.handles, raw.type)) return undefined;
+  if (!mayConcern(projection, raw)) return undefined;
   try {
     const event = codec.decode(raw);
     if (Number.isNaN(Date.parse(event.meta.at))) throw new Error(`event ${raw.id} has no time`);
@@ -35,6 +35,11 @@ function readEvent(projection: Keying, codec: EventCodec, raw: RawEvent): Concer
     const key = projection.keyOfUndecodable ? projection.keyOfUndecodable(raw) : raw.streamId;
     return key === undefined ? undefined : { raw, key, error: messageOf(error) };
   }
+}
+
+/** Whether an event may concern a row of the projection, by its type and a cheap look at it. */
+export function mayConcern(projection: Keying, raw: RawEvent): boolean {
+  return Object.hasOwn(projection.handles, raw.type) && (projection.mayConcern?.(raw) ?? true);
 }
 
 export type Folded<R extends AnyRow> = {

@@ -31,6 +31,11 @@ type Folding<R extends AnyRow, E extends DomainEvent> = {
   // `AnyProjection`. The runner passes on only what `handles` names.
   /** The row that an event belongs to; undefined: none. */
   key(event: Recorded<E>): string | undefined;
+  /**
+   * Whether an event that is handled may concern a row, by a look at its text: one that can't is passed over without being
+   * decoded. Default: all may.
+   */
+  mayConcern?(raw: RawEvent): boolean;
   /** The row of an event that can't be decoded. Default: the one named like its stream. */
   keyOfUndecodable?(raw: RawEvent): string | undefined;
   /** Streams that the events of a row are in. Default: the one named like its key. */
@@ -59,7 +64,7 @@ export type AnyProjection<R extends AnyRow = AnyRow> = Folding<R, DomainEvent> &
 };
 
 /** What tells the row of an event. */
-export type Keying = Pick<AnyProjection, 'handles' | 'key' | 'keyOfUndecodable'>;
+export type Keying = Pick<AnyProjection, 'handles' | 'mayConcern' | 'key' | 'keyOfUndecodable'>;
 
 /** The name of a projection's group: `projection:jobs@2`. */
 export function groupOf(projection: { readonly name: string; readonly version: number }): string {

@@ -5,7 +5,7 @@ import { type CheckpointMove, moveCheckpoint, openCheckpoint } from '../eventsto
 import type { Checkpoint, OrderedGroup } from '../eventstore/types.ts';
 import { type Loaded, loadRows, moveAndUpsert, upsertRows } from './bulk.ts';
 import type { Database } from './database.ts';
-import { type Concern, foldBatch, messageOf, readBatch } from './fold.ts';
+import { type Concern, foldBatch, mayConcern, messageOf, readBatch } from './fold.ts';
 import { liveReadModel, type ReadModel } from './generations.ts';
 import type { Observe } from './observe.ts';
 import { type ParkedEvent, parkEvents } from './parked.ts';
@@ -38,6 +38,7 @@ export function createProjectionGroup<R extends AnyRow>(options: ProjectionGroup
   const models = new Map<number, ReadModel<R>>();
   return {
     name: group,
+    concerns: (raw) => !codec.knows(raw.type) || mayConcern(projection, raw),
     async open(partition, token) {
       const checkpoint = await openCheckpoint(db, group, partition, token);
       models.set(partition, await liveReadModel(db, projection));

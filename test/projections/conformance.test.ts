@@ -110,23 +110,20 @@ describe.each(subjects)('the read model $name', (subject) => {
             signal: never,
           });
         }
-        expect(await subject.swap(world, rebuild)).toBe(
-          logs.some((log) => log.length > 1) ? 'behind' : 'swapped',
-        );
-        for (const log of logs) await writeLedger(world, log.slice(half(log)));
-        for (const [partition] of logs.entries())
-          await subject.fill(world, rebuild, partition, 1, {
-            ...options,
-            pace: async () => {},
-            signal: never,
-          });
-        await subject.swap(world, rebuild);
+        if ((await subject.swap(world, rebuild)) === 'behind') {
+          for (const log of logs) await writeLedger(world, log.slice(half(log)));
+          for (const [partition] of logs.entries()) {
+            const all = { ...options, pace: async () => {}, signal: never };
+            await subject.fill(world, rebuild, partition, 1, all);
+          }
+          expect(await subject.swap(world, rebuild)).toBe('swapped');
+        } else expect(logs.map((log) => log.length)).toEqual([1, 1]);
         const is = await subject.stored(world);
         expect(is).toEqual(subject.expected([...one, ...other]));
         const { rows } = await sql`SELECT FROM rebuilds WHERE ended_at IS NULL`.execute(world.db);
         expect(rows).toEqual([]);
       },
     );
-    await fc.assert(example, { numRuns: 8 });
+    await fc.assert(example, { numRuns: 8, endOnFailure: true });
   }, 30_000);
 });
