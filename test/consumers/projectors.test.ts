@@ -88,6 +88,24 @@ describe('Ordered groups', () => {
     await until(() => expect(seen.seqs()).toEqual(upTo(20)));
   });
 
+  it('pass over a stream of events that are none of theirs in few transactions, and take at once one that is', async () => {
+    const { world, store } = await openWorld({ partitions: 1 });
+    const batches = { all: 0, few: 0 };
+    const all = recorder(world.db, 'projection:all@1', () => void batches.all++);
+    const few = recorder(world.db, 'projection:few@1', () => void batches.few++);
+    const group = { ...few.group, concerns: ({ data }: RawEvent) => data.includes('theirs') };
+    await start(world, store, [all.group, group]);
+    let sent = 0;
+    for (const end = Date.now() + 3_000; Date.now() < end; sent += 40) await appendEvents(store, 0, 40);
+    await until(() => expect([all.seen.length, few.seen.length]).toEqual([sent, sent]));
+    expect(few.seqs()).toEqual(upTo(sent));
+    // At most one in a quarter of a second, or for two thousand events; of the others one in 80 ms, or for five hundred.
+    expect(batches.few).toBeLessThan(batches.all / 2);
+    const before = few.seen.length;
+    await appendEvents(store, 0, 20, (index) => (index === 19 ? { is: 'theirs' } : { accountId: 'a' }));
+    await until(() => expect(few.seen.length).toBe(before + 20));
+  });
+
   it('try a batch again until it is applied, and skip nothing', async () => {
     const { world, store } = await openWorld();
     let failures = 3;
