@@ -8,25 +8,20 @@ import { backoffMs, pause, untilAborted } from './backoff.ts';
 import type { Hints } from './hints.ts';
 import type { Lease } from './leases.ts';
 import { LedgerForkError } from './ledger-errors.ts';
+import { BATCH_EVENTS, FEW_EVENTS, nextBatch } from './next-batch.ts';
 import type { Ended, Group } from './ownership.ts';
 import { type Batch, LogForkError, type PartitionLog } from './partition-log.ts';
 import type { PausedGroups } from './paused-groups.ts';
 
-const BATCH_EVENTS = 500;
+/** Batches that were full are followed by larger ones, up to here: who is behind comes on faster so. */
+const MOST_EVENTS = 4_000;
 /** How long a process stays away from what newer code should take. */
 const YIELD_MS = 60_000;
 /** After an alarm it looks again sooner: an operator may have set it right. */
 const ALARM_MS = 15_000;
 const RETRY = { baseMs: 100, capMs: 3_000 };
-/** Batches with more than so many events are a sign of a stream of them: the next one waits for more. */
-const FEW_EVENTS = 8;
 const GATHER_MS_PER_EVENT = 3;
 const GATHER_MS = 80;
-/** Of a stream of events that don't concern a group so many, or for so long, are passed over at once. */
-const PASSING_EVENTS = 2_000;
-const PASSING_MS = 250;
-/** How often it looks meanwhile whether one comes that does. */
-const PASSING_LOOK_MS = 30;
 /** One of the two connections is back before the other. */
 const RECONNECTING_MS = 20;
 
@@ -80,6 +75,7 @@ async function read(
   /** Stays in the metrics while batches fail: that is when its lag is to be seen. */
   let shown: Standing | undefined;
   let failures = 0;
+  let size = BATCH_EVENTS;
   // What the ledger lacks is not safe yet, and keeps the log from being trimmed: nobody pauses it.
   const isPaused = () => group.name !== LEDGER_GROUP && deps.paused.has(group.name);
   try {
@@ -106,11 +102,12 @@ async function read(
         const limit = Math.max(1, Math.floor(BATCH_EVENTS / 2 ** failures));
         const from = standing.checkpoint;
         const next = (after: Checkpoint) => untilAborted(log.next(after, limit, lease.runId), signal);
-        const batch = failures > 0 ? await next(from) : await withoutConcern(group, next, from, signal);
+        const batch = failures > 0 ? await next(from) : await nextBatch(group, next, from, size, signal);
         if (!batch || signal.aborted || !lease.held() || isPaused()) continue;
         if (batch.run === lease.runId && log.isCurrent(batch)) {
           standing.checkpoint = await applyBatch(deps, group, from, batch, token);
           failures = 0;
+          size = batch.events.length < size ? BATCH_EVENTS : Math.min(2 * size, MOST_EVENTS);
           await pause(gatherMs(batch.events.length, limit), signal);
         } else await pause(RECONNECTING_MS, signal);
       } catch (error) {
@@ -140,42 +137,6 @@ async function read(
 function gatherMs(events: number, limit: number): number {
   if (events >= limit) return 0;
   return Math.min(Math.max(0, events - FEW_EVENTS) * GATHER_MS_PER_EVENT, GATHER_MS);
-}
-
-/**
- * The next events of a group. While a stream of them goes by that are none of its business they are gathered: most groups
- * have nothing to do with most events, and a transaction for each batch of each would be most of what they cost.
- */
-async function withoutConcern(
-  group: OrderedGroup,
-  next: (after: Checkpoint) => Promise<Batch | undefined>,
-  from: Checkpoint,
-  signal: AbortSignal,
-): Promise<Batch | undefined> {
-  const first = await next(from);
-  const passesOver = ({ events }: Batch) => group.concerns !== undefined && !events.some(group.concerns);
-  if (!first || first.events.length <= FEW_EVENTS || !passesOver(first)) return first;
-  const deadline = performance.now() + PASSING_MS;
-  const events = [...first.events];
-  while (events.length < PASSING_EVENTS && !signal.aborted) {
-    await pause(PASSING_LOOK_MS, signal);
-    const left = deadline - performance.now();
-    const last = events.at(-1);
-    if (left <= 0 || !last) break;
-    const more = await within(left, next({ epoch: last.epoch, seq: last.seq, eventId: last.id }));
-    // Events of two runs of the server must not be taken for one batch.
-    if (!more || more.run !== first.run) break;
-    events.push(...more.events);
-    if (!passesOver(more)) break;
-  }
-  return { run: first.run, events };
-}
-
-/** The promise's outcome, or undefined when the time is up. */
-async function within<T>(ms: number, promise: Promise<T>): Promise<T | undefined> {
-  const late = Promise.withResolvers<undefined>();
-  const timer = setTimeout(() => late.resolve(undefined), ms);
-  return Promise.race([promise, late.promise]).finally(() => clearTimeout(timer));
 }
 
 async function applyBatch(

@@ -88,6 +88,25 @@ describe('Ordered groups', () => {
     await until(() => expect(seen.seqs()).toEqual(upTo(20)));
   });
 
+  it('take larger batches the longer they find full ones, and small ones again where events are large', async () => {
+    const { world, store } = await openWorld({ partitions: 1 });
+    const sizes: number[] = [];
+    const seen = recorder(world.db, 'projection:one@1', ({ length }) => void sizes.push(length));
+    await appendEvents(store, 0, 9_000);
+    await start(world, store, [openLedger(world), seen.group]);
+    await until(() => expect(seen.seqs()).toEqual(upTo(9_000)));
+    expect(sizes.slice(0, 4)).toEqual([500, 1_000, 2_000, 4_000]);
+
+    await appendEvents(store, 0, 1_500, () => ({ text: 'x'.repeat(4_000) }));
+    const large: number[] = [];
+    const two = recorder(world.db, 'projection:two@1', (events) => {
+      if ((events[0]?.seq ?? 0) > 9_000) large.push(events.length);
+    });
+    await start(world, store, [two.group]);
+    await until(() => expect(two.seqs()).toEqual(upTo(10_500)));
+    expect(Math.max(...large)).toBeLessThanOrEqual(500);
+  }, 30_000);
+
   it('pass over a stream of events that are none of theirs in few transactions, and take at once one that is', async () => {
     const { world, store } = await openWorld({ partitions: 1 });
     const batches = { all: 0, few: 0 };
