@@ -18,6 +18,8 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       PRIMARY KEY (projection, version)
     );
 
+    ALTER TABLE parked_events ADD COLUMN because text NOT NULL DEFAULT 'reducer';
+
     CREATE TABLE rebuilds (
       id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
       projection text NOT NULL,

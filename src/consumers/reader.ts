@@ -1,7 +1,12 @@
 import { UnknownEventError } from '../domain/events.ts';
 import { LEDGER_GROUP } from '../eventstore/checkpoints.ts';
 import { LogGapError } from '../eventstore/log.ts';
-import { type Checkpoint, FencedError, type OrderedGroup } from '../eventstore/types.ts';
+import {
+  type Checkpoint,
+  FencedError,
+  type OrderedGroup,
+  StoreUnavailableError,
+} from '../eventstore/types.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { backoffMs, pause, untilAborted } from './backoff.ts';
@@ -43,7 +48,7 @@ export type ReaderDeps = {
   readonly paused: Pick<PausedGroups, 'has' | 'untilTold'>;
   readonly hints: Hints;
   readonly logger: Logger;
-  readonly metrics: Pick<Metrics, 'groupStops'>;
+  readonly metrics: Pick<Metrics, 'groupStops' | 'groupRetries'>;
 };
 
 /** An ordered group, to be run under leases: one loop for each partition that it owns. */
@@ -117,6 +122,8 @@ async function read(
           return ended;
         }
         failures++;
+        const because = isTransient(error) ? 'transient' : 'other';
+        deps.metrics.groupRetries.inc({ group: group.name, because });
         logger.error({ err: error, failures }, 'a batch was not applied; it is tried again');
         // Whether the transaction stands may be unknown: the checkpoint is read anew.
         standing = undefined;
@@ -151,6 +158,13 @@ async function applyBatch(
   const moved = await group.apply(first.partition, from, batch.events, token);
   deps.hints.publish('checkpoints', `${group.name} ${first.partition} ${moved.epoch} ${moved.seq}`);
   return moved;
+}
+
+/** Passes by itself: a connection that broke, a server on its way down or up, a lock, a deadlock, a time limit. */
+function isTransient(error: unknown): boolean {
+  if (error instanceof StoreUnavailableError) return true;
+  const code = error instanceof Error && 'code' in error ? String(error.code) : '';
+  return /^(08|40|53|55|57)...$|^E[A-Z]+$/.test(code);
 }
 
 /** What an error means for the lease; undefined: try again. */

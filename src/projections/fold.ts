@@ -1,7 +1,7 @@
 import type { RawEvent } from '../domain/event.ts';
 import { type EventCodec, type RecordedEvent, UnknownEventError } from '../domain/events.ts';
 import type { Loaded } from './bulk.ts';
-import type { ParkedEvent } from './parked.ts';
+import type { ParkedBecause, ParkedEvent } from './parked.ts';
 import type { AnyProjection, AnyRow, Keying } from './projection.ts';
 
 /** An event that concerns a row: decoded, or with the reason why it could not be. */
@@ -61,23 +61,25 @@ export function foldBatch<R extends AnyRow>(
   const blocked = new Set(loaded.blocked);
   const folded: Folded<R> = { rows: new Map(), parked: [], applied: [] };
   for (const concern of batch) {
-    const error = blocked.has(concern.key) ? BEHIND : apply(projection, concern, loaded.rows, folded);
-    if (error === undefined) continue;
+    const wrong = blocked.has(concern.key) ? BEHIND : apply(projection, concern, loaded.rows, folded);
+    if (wrong === undefined) continue;
     blocked.add(concern.key);
-    folded.parked.push({ event: concern.raw, rowKey: concern.key, error });
+    folded.parked.push({ event: concern.raw, rowKey: concern.key, ...wrong });
   }
   return folded;
 }
 
-const BEHIND = 'an earlier event of this row is parked';
+type Wrong = { readonly because: ParkedBecause; readonly error: string };
+
+const BEHIND: Wrong = { because: 'behind', error: 'an earlier event of this row is parked' };
 
 function apply<R extends AnyRow>(
   projection: AnyProjection<R>,
   concern: Concern,
   rows: ReadonlyMap<string, R>,
   folded: Folded<R>,
-): string | undefined {
-  if ('error' in concern) return concern.error;
+): Wrong | undefined {
+  if ('error' in concern) return { because: 'decode', error: concern.error };
   const before = folded.rows.get(concern.key) ?? rows.get(concern.key);
   try {
     const after = projection.reduce(before, concern.event);
@@ -85,7 +87,7 @@ function apply<R extends AnyRow>(
     folded.applied.push(concern.event);
     return undefined;
   } catch (error) {
-    return messageOf(error);
+    return { because: 'reducer', error: messageOf(error) };
   }
 }
 

@@ -2,15 +2,21 @@ import type { RecordedEvent } from '../domain/events.ts';
 import { formatPosition } from '../domain/position.ts';
 import { ATTR, SPAN } from '../telemetry/names.ts';
 import { recordSpan, SpanKind } from '../telemetry/tracing.ts';
+import type { ParkedEvent } from './parked.ts';
 import { groupOf } from './projection.ts';
 
 /** The most spans that one batch records: a catch-up must not drown the collector. */
 const MAX_SPANS = 64;
 
-/** Told of each batch that is visible: the events that were applied, and when it began (ms since 1970). */
-export type Observe = (applied: readonly RecordedEvent[], startTime: number) => void;
+/** Told of each batch that is visible: the events that were applied, when it began (ms since 1970), and what was parked. */
+export type Observe = (
+  applied: readonly RecordedEvent[],
+  startTime: number,
+  parked: readonly ParkedEvent[],
+) => void;
 
-export type FreshnessMetrics = {
+export type ProjectionMetrics = {
+  readonly projectionParked: { inc(labels: { projection: string; because: string }): void };
   readonly projectionFreshness: { observe(labels: { projection: string }, seconds: number): void };
 };
 
@@ -20,10 +26,11 @@ export type FreshnessMetrics = {
  */
 export function observeProjection(
   projection: { readonly name: string; readonly version: number },
-  metrics: FreshnessMetrics,
+  metrics: ProjectionMetrics,
 ): Observe {
   const labels = { projection: projection.name };
-  return (applied, startTime) => {
+  return (applied, startTime, parked) => {
+    for (const { because } of parked) metrics.projectionParked.inc({ ...labels, because });
     const [oldest] = applied;
     if (!oldest) return;
     const now = Date.now();

@@ -9,12 +9,21 @@ export type ParkedEventsTable = {
   seq: number;
   epoch: number;
   row_key: string;
+  because: Generated<ParkedBecause>;
   error: string;
   parked_at: Generated<Date>;
 };
 
+/** It can't be decoded; the reducer threw; Postgres refuses the row; or an earlier event of its row is parked. */
+export type ParkedBecause = 'decode' | 'reducer' | 'row' | 'behind';
+
 /** An event that a projection left out, and why. Its data stays in the ledger. */
-export type ParkedEvent = { readonly event: RawEvent; readonly rowKey: string; readonly error: string };
+export type ParkedEvent = {
+  readonly event: RawEvent;
+  readonly rowKey: string;
+  readonly because: ParkedBecause;
+  readonly error: string;
+};
 
 /** Records events as parked. At most a batch of them. */
 export async function parkEvents(
@@ -23,12 +32,13 @@ export async function parkEvents(
   parked: readonly ParkedEvent[],
 ): Promise<void> {
   if (parked.length === 0) return;
-  const rows = parked.map(({ event, rowKey, error }) => ({
+  const rows = parked.map(({ event, rowKey, because, error }) => ({
     group_name: group,
     partition: event.partition,
     seq: event.seq,
     epoch: event.epoch,
     row_key: rowKey,
+    because,
     error: storable(error).slice(0, 1000),
   }));
   await trx.insertInto('parked_events').values(rows).execute();

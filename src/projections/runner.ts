@@ -47,8 +47,8 @@ export function createProjectionGroup<R extends AnyRow>(options: ProjectionGroup
     async apply(partition, from, events, token) {
       const startTime = Date.now();
       const model = models.get(partition) ?? (await liveReadModel(db, projection));
-      const { applied, to } = await applyBatch(db, model, codec, { partition, from, events, token });
-      options.observe?.(applied, startTime);
+      const { applied, parked, to } = await applyBatch(db, model, codec, { partition, from, events, token });
+      options.observe?.(applied, startTime, parked);
       options.onApplied?.(partition, to);
       return to;
     },
@@ -65,10 +65,12 @@ export class PoisonedEventError extends Error {
   }
 }
 
+type Applied = { readonly applied: readonly RecordedEvent[]; readonly parked: readonly ParkedEvent[] };
+
 /**
  * Applies a batch to a generation: its rows, what is parked, and the checkpoint, all or nothing.
  * @param options.parks default true; else what can't be applied is a `PoisonedEventError`
- * @returns the events that were applied, and where the checkpoint is now
+ * @returns the events that were applied, those that were parked, and where the checkpoint is now
  */
 export async function applyBatch<R extends AnyRow>(
   db: Kysely<Database>,
@@ -81,7 +83,7 @@ export async function applyBatch<R extends AnyRow>(
     readonly token: number;
   },
   { parks = true }: { readonly parks?: boolean } = {},
-): Promise<{ readonly applied: readonly RecordedEvent[]; readonly to: Checkpoint }> {
+): Promise<Applied & { readonly to: Checkpoint }> {
   const { partition, from, events, token } = given;
   const move = { group: model.group, partition, from, to: endOf(partition, from, events), token };
   const batch = readBatch(model.projection, codec, events);
@@ -90,11 +92,11 @@ export async function applyBatch<R extends AnyRow>(
     const [first] = parked;
     if (first && !parks) throw new PoisonedEventError(first);
   };
-  const applied = await writeTogether(db, model, move, batch, loaded, refuse).catch((error: unknown) => {
+  const done = await writeTogether(db, model, move, batch, loaded, refuse).catch((error: unknown) => {
     if (!isUnwritable(error)) throw error;
     return writeSingly(db, model, move, batch, loaded, refuse);
   });
-  return { applied, to: move.to };
+  return { ...done, to: move.to };
 }
 
 /** Where a batch ends. Throws where it is not what follows `from`: a gap would be lost without a trace. */
@@ -118,7 +120,7 @@ async function writeTogether<R extends AnyRow>(
   batch: readonly Concern[],
   loaded: Loaded<R>,
   refuse: (parked: readonly ParkedEvent[]) => void,
-): Promise<readonly RecordedEvent[]> {
+): Promise<Applied> {
   const { rows, parked, applied } = foldBatch(model.projection, batch, loaded);
   refuse(parked);
   if (parked.length === 0) {
@@ -129,7 +131,7 @@ async function writeTogether<R extends AnyRow>(
       await parkEvents(trx, move.group, parked);
     });
   }
-  return applied;
+  return { applied, parked };
 }
 
 /**
@@ -143,26 +145,30 @@ async function writeSingly<R extends AnyRow>(
   batch: readonly Concern[],
   loaded: Loaded<R>,
   refuse: (parked: readonly ParkedEvent[]) => void,
-): Promise<readonly RecordedEvent[]> {
+): Promise<Applied> {
   const rows = new Map(loaded.rows);
   const blocked = new Set(loaded.blocked);
   const applied: RecordedEvent[] = [];
+  const left: ParkedEvent[] = [];
   await db.transaction().execute(async (trx) => {
     await moveCheckpoint(trx, move);
     for (const concern of batch) {
       const folded = foldBatch(model.projection, [concern], { rows, blocked });
       const error = await written(trx, () => upsertRows(trx, model, folded.rows));
       const parked =
-        error === undefined ? folded.parked : [{ event: concern.raw, rowKey: concern.key, error }];
+        error === undefined
+          ? folded.parked
+          : [{ event: concern.raw, rowKey: concern.key, because: 'row' as const, error }];
       refuse(parked);
       await parkEvents(trx, move.group, parked);
       for (const { rowKey } of parked) blocked.add(rowKey);
+      left.push(...parked);
       if (error !== undefined) continue;
       for (const [key, row] of folded.rows) rows.set(key, row);
       applied.push(...folded.applied);
     }
   });
-  return applied;
+  return { applied, parked: left };
 }
 
 /** Undefined: it is written. Else why it can't be; the transaction stands as if it had not been tried. */

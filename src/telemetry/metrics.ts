@@ -110,6 +110,13 @@ export function createMetrics(options: { readonly node?: boolean } = {}) {
       labelNames: ['projection', 'outcome'],
       registers,
     }),
+    /** Events that were left out of a read model: they can't be decoded (`decode`), the reducer threw (`reducer`), Postgres refuses the row (`row`), or an earlier one of the row is parked (`behind`). */
+    projectionParked: new Counter({
+      name: METRIC.projectionParked,
+      help: 'Events that a projection parked, by why',
+      labelNames: ['projection', 'because'],
+      registers,
+    }),
     /** Queries of read models by where their answers came from: `primary`, `replica`, `cache`. */
     reads: new Counter({
       name: METRIC.reads,
@@ -202,6 +209,13 @@ export function createMetrics(options: { readonly node?: boolean } = {}) {
       name: METRIC.leaseChanges,
       help: 'Leases of consumer groups acquired, released and lost',
       labelNames: ['group', 'event'],
+      registers,
+    }),
+    /** Batches that were not applied and are tried again: `transient` passes by itself, `other` may be a mistake. */
+    groupRetries: new Counter({
+      name: METRIC.groupRetries,
+      help: 'Batches that were not applied and are tried again, by why: transient, or other',
+      labelNames: ['group', 'because'],
       registers,
     }),
     /** A group gave a partition up for a while: `unknown_event` (for newer code), `fork` or `gap` (an alarm). */

@@ -15,6 +15,7 @@ export const METRIC = {
   groupLagSeconds: 'millrace_group_lag_seconds',
   groupPaused: 'millrace_group_paused',
   projectionFreshness: 'millrace_projection_freshness_seconds',
+  projectionParked: 'millrace_projection_parked_total',
   reads: 'millrace_reads_total',
   readCache: 'millrace_read_cache_total',
   replicaMisses: 'millrace_replica_misses_total',
@@ -30,6 +31,7 @@ export const METRIC = {
   scheduleFailures: 'millrace_schedule_failures_total',
   leaseChanges: 'millrace_lease_changes_total',
   groupStops: 'millrace_group_stops_total',
+  groupRetries: 'millrace_group_retries_total',
   openStreams: 'millrace_streams_open',
   droppedStreams: 'millrace_streams_dropped_total',
 } as const;

@@ -31,12 +31,20 @@ async function observed(batches: ReturnType<typeof eventsOf>[]) {
     otlpEndpoint: receiver.url,
   });
   const freshness: unknown[][] = [];
+  const parked: string[] = [];
   const observe = observeProjection(projection, {
+    projectionParked: { inc: ({ projection, because }) => parked.push(`${projection} ${because}`) },
     projectionFreshness: { observe: (labels, seconds) => freshness.push([labels.projection, seconds]) },
   });
-  for (const batch of batches) observe(batch, Date.now() - 5);
+  for (const batch of batches) {
+    const events = batch.map((event) => ({ ...event, data: '', meta: '' }));
+    const left = events
+      .slice(0, 1)
+      .map((event) => ({ event, rowKey: 'r', because: 'decode' as const, error: 'e' }));
+    observe(batch, Date.now() - 5, left);
+  }
   await tracing.shutdown();
-  return { spans: receiver.spans(), freshness };
+  return { spans: receiver.spans(), freshness, parked };
 }
 
 it('each sampled event that a projection applied has a span in the trace of its commit', async () => {
@@ -62,6 +70,7 @@ it('a catch-up records 64 spans a batch at most, and none for what is not sample
 });
 
 it('freshness is the age of the oldest event of the batch when it became visible', async () => {
-  const { freshness } = await observed([eventsOf(3, '00', 2000), []]);
+  const { freshness, parked } = await observed([eventsOf(3, '00', 2000), []]);
   expect(freshness).toEqual([['accounts', expect.closeTo(2, 0)]]);
+  expect(parked).toEqual(['accounts decode']);
 });

@@ -58,7 +58,11 @@ function spoilt(events: readonly RawEvent[], seq: number, change: Partial<RawEve
 }
 
 const parked = () =>
-  world.db.selectFrom('parked_events').select(['seq', 'row_key', 'error']).orderBy('seq').execute();
+  world.db
+    .selectFrom('parked_events')
+    .select(['seq', 'row_key', 'because', 'error'])
+    .orderBy('seq')
+    .execute();
 
 const checkpoint = () =>
   world.db
@@ -80,8 +84,8 @@ describe('a poisoned event', () => {
   ])('%s is parked, with all later events of its row; the others go on', async (_what, change) => {
     await applyAll(jobs(), spoilt(events, 3, change), 1);
     expect(await parked()).toEqual([
-      { seq: 3, row_key: a, error: expect.stringMatching(/./) },
-      { seq: 5, row_key: a, error: 'an earlier event of this row is parked' },
+      { seq: 3, row_key: a, because: 'decode', error: expect.stringMatching(/./) },
+      { seq: 5, row_key: a, because: 'behind', error: 'an earlier event of this row is parked' },
     ]);
     expect([await statusOf(a), await statusOf(b)]).toEqual(['queued', 'running']);
     expect(await checkpoint()).toMatchObject({ seq: 5 });
@@ -92,8 +96,8 @@ describe('a poisoned event', () => {
     const tooLarge = { version: 3_000_000_000 };
     await applyAll(jobs(), spoilt(spoilt(longer, 5, tooLarge), 6, tooLarge), 1);
     expect(await parked()).toEqual([
-      { seq: 5, row_key: a, error: expect.stringContaining('out of range') },
-      { seq: 6, row_key: a, error: 'an earlier event of this row is parked' },
+      { seq: 5, row_key: a, because: 'row', error: expect.stringContaining('out of range') },
+      { seq: 6, row_key: a, because: 'behind', error: 'an earlier event of this row is parked' },
     ]);
     expect([await findJob(world.db, a), await statusOf(b)]).toMatchObject([
       { status: 'running', version: 2, progress: 0 },
@@ -104,7 +108,9 @@ describe('a poisoned event', () => {
 
   it('that does not follow from its row is parked, too', async () => {
     await applyAll(jobs(), logOf([a, started], [b, enqueued]), 1);
-    expect(await parked()).toMatchObject([{ seq: 1, row_key: a, error: expect.stringContaining('never') }]);
+    expect(await parked()).toMatchObject([
+      { seq: 1, row_key: a, because: 'reducer', error: expect.stringContaining('never') },
+    ]);
     expect(await statusOf(b)).toBe('queued');
   });
 
