@@ -40,9 +40,9 @@ export async function startProjectorRole(base: Base): Promise<Role> {
   const observing = <R extends AnyRow>(projection: AnyProjection<R>): Observe => {
     const measure = observeProjection(projection, metrics);
     const forget = cache && forgetApplied(cache, config.KEY_PREFIX, projection);
-    return (applied, startTime) => {
+    return (applied, startTime, parked) => {
       forget?.(applied); // first: what measures may take its time
-      measure(applied, startTime);
+      measure(applied, startTime, parked);
     };
   };
   const reading = <R extends AnyRow>(projection: AnyProjection<R>) =>
