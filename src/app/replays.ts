@@ -77,7 +77,7 @@ export async function requestReplay(
   if (plan.digest !== wanted.plan && !(await wasAsked(side.commands, context))) {
     const { refusal } = refuse(
       'plan_stale',
-      `The plan is not what the replay would do now: ${plan.events} events, digest ${plan.digest}. Look at it again, and name \`to\`, so that no more events come to it.`,
+      `The plan is not what the replay would do now: ${plan.events} events, digest ${plan.digest}. Look at it again, and name where it ends, so that no more events come to it.`,
     );
     return { kind: 'refused', refusal };
   }

@@ -63,8 +63,8 @@ async function replay(options: Options): Promise<void> {
     const planned = await foreseeReplay(base.config, side, wanted);
     if (!planned.ok) throw new RefusedError(planned.refusal.code, planned.refusal.detail);
     if (options.dryRun) return say(planned.plan, options);
-    if (!options.yes && !json) {
-      say(planned.plan, options);
+    if (!options.yes) {
+      if (!json) say(planned.plan, options);
       await agreed(`Give ${group} these ${planned.plan.events} events again?`, options);
     }
     const { from, to, digest } = planned.plan;

@@ -150,9 +150,18 @@ export async function seek(
   },
   moves: readonly CursorMove[],
 ): Promise<CursorMove[]> {
-  const done: CursorMove[] = [];
-  for (const move of moves) done.push(await moveCursor(deps, asked, move));
-  return done;
+  return deps.db.connection().execute(async (db) => {
+    // Of two at once, one after the other: else the partitions would be left by halves.
+    const lock = sql`hashtextextended(${`seek ${asked.reactor}`}, 0)`;
+    await sql`SELECT pg_advisory_lock(${lock})`.execute(db);
+    try {
+      const done: CursorMove[] = [];
+      for (const move of moves) done.push(await moveCursor({ ...deps, db }, asked, move));
+      return done;
+    } finally {
+      await sql`SELECT pg_advisory_unlock(${lock})`.execute(db);
+    }
+  });
 }
 
 async function moveCursor(

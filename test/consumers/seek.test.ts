@@ -92,6 +92,16 @@ describe('A reactor whose cursor is moved', () => {
     expect(await cursorOf(store, 1)).toMatch(new RegExp(`^${epoch} 3 `));
   });
 
+  it('by two at once is where one of them wanted it, in all partitions', async () => {
+    const { store, to } = await standing();
+    await Promise.all([appendEvents(store, 0, 20), appendEvents(store, 1, 20)]);
+    await Promise.all(['end', 'beginning', 'end'].map((kind) => to({ kind: kind as 'end' | 'beginning' })));
+    const cursors = await Promise.all([0, 1].map((partition) => cursorOf(store, partition)));
+    const seqs = cursors.map((text) => Number(text?.split(' ')[1] ?? 0));
+    expect([0, 20]).toContain(seqs[0]);
+    expect(seqs[1]).toBe(seqs[0]);
+  });
+
   it('while it reads is fenced, and goes on from there', async () => {
     const { world, store, end, to } = await standing();
     await appendEvents(store, 0, 50);

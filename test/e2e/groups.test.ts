@@ -1,6 +1,8 @@
-import { expect, test } from 'vitest';
+import { Redis } from 'ioredis';
+import { expect, onTestFinished, test } from 'vitest';
 import { waitUntil } from '../support/installation.ts';
-import { sharedSetting } from '../support/setting.ts';
+import { startReceiver } from '../support/receiver.ts';
+import { ownRedisSetting, sharedSetting } from '../support/setting.ts';
 
 test('a read model that is paused stays as it is through a crash, says so, and goes on when it is resumed', async () => {
   const { installation } = await sharedSetting();
@@ -58,6 +60,47 @@ test('a read model that is paused stays as it is through a crash, says so, and g
     { target: 'projection:jobs@2' },
   ]);
 }, 90_000);
+
+test('a reactor that is paused stays so while Redis is made anew, and reacts once when it is resumed', async () => {
+  const hook = await startReceiver();
+  const { redis, installation } = await ownRedisSetting({
+    HTTP_REQUEST_ALLOW: hook.url,
+    HTTP_REQUEST_ALLOW_PRIVATE: '127.0.0.1/32',
+  });
+  await installation.startAll();
+  const client = installation.client();
+  const { token } = await client.register();
+  const why = ['--reason', 'a test', '--yes'];
+  expect((await installation.cli(['groups', 'pause', 'notifier', ...why])).code).toBe(0);
+  const asked = await client.send('POST', '/v1/jobs', {
+    ...{ token, headers: { durability: 'ledger' } },
+    body: { type: 'echo', payload: {}, callbackUrl: `${hook.url}/hook` },
+  });
+  const job = async () => (await client.send('GET', `/v1/jobs/${asked.body.id}`, { token })).body;
+  await waitUntil(async () => (await job()).status === 'succeeded', 'the job to end');
+
+  const connection = new Redis(redis.url);
+  onTestFinished(() => connection.disconnect());
+  await connection.flushall();
+  await waitUntil(
+    async () => (await installation.cli(['recover', ...why])).stdout.includes('made anew'),
+    'Redis to be made anew',
+    30_000,
+  );
+  const echo = { type: 'echo', payload: {} };
+  const goesOn = () => client.send('POST', '/v1/jobs', { token, body: echo });
+  await waitUntil(async () => (await goesOn()).status === 202, 'commands to go on', 30_000);
+  const standing = async () => {
+    const { items } = JSON.parse((await installation.cli(['groups', 'ls', '--json'])).stdout);
+    return items.find(({ id }: { id: string }) => id === 'notifier');
+  };
+  await waitUntil(async () => (await standing()).lagEvents > 0, 'it to be seen behind', 30_000);
+  expect((await standing()).paused).toMatchObject({ reason: 'a test' });
+  expect(hook.received).toEqual([]);
+  expect((await installation.cli(['groups', 'resume', 'notifier', ...why])).code).toBe(0);
+  await waitUntil(() => hook.received.length > 0, 'it to react', 30_000);
+  expect(hook.received.map(({ body }) => JSON.parse(body).id)).toEqual([asked.body.id]);
+}, 120_000);
 
 test('a group is paused and resumed from the command line; the ledger is not', async () => {
   const { installation } = await sharedSetting();

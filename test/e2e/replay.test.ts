@@ -1,25 +1,15 @@
 import { readFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { type Installation, waitUntil } from '../support/installation.ts';
+import { startReceiver } from '../support/receiver.ts';
 import { sharedSetting } from '../support/setting.ts';
 import type { World } from '../support/world.ts';
 
 /** Somebody who is told of ends of jobs; by the ids of these. */
 async function receiver() {
-  const told: string[] = [];
-  const server = createServer(async (request, response) => {
-    let body = '';
-    for await (const chunk of request.setEncoding('utf8')) body += chunk;
-    told.push(JSON.parse(body).id);
-    response.writeHead(200).end();
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  onTestFinished(() => void server.close());
-  const { port } = server.address() as AddressInfo;
-  return { origin: `http://127.0.0.1:${port}`, told };
+  const { url: origin, received } = await startReceiver();
+  return { origin, told: () => received.map(({ body }): string => JSON.parse(body).id) };
 }
 
 /** Jobs that have ended, and were told of. */
@@ -43,7 +33,7 @@ async function past(jobs: number) {
     body: { jobs: Array.from({ length: jobs }, () => job) },
   });
   const ended = (asked.body.items as { id: string }[]).map(({ id }) => id).toSorted();
-  await waitUntil(() => new Set(hook.told).size === jobs, 'all to be told of', 60_000);
+  await waitUntil(() => new Set(hook.told()).size === jobs, 'all to be told of', 60_000);
   // The requests that told of them are jobs, too, and have ended: nobody is told of those.
   await waitUntil(async () => (await completed(world)) === 2 * jobs, 'the ledger', 30_000);
   const replay = (body: object, query = '') =>
@@ -92,8 +82,9 @@ describe('A replay', () => {
     await waitUntil(async () => (await read()).status === 'succeeded', 'the replay to end', 90_000);
     expect((await read()).result).toEqual({ sideEffects: 'on', events: 120, jobs: 60 });
     expect((await replayed(world)).map(({ about }) => about).toSorted()).toEqual(ended);
-    await waitUntil(() => hook.told.length >= 120, 'all to be told again', 30_000);
-    for (const id of ended) expect(hook.told.filter((told) => told === id).length).toBeGreaterThanOrEqual(2);
+    await waitUntil(() => hook.told().length >= 120, 'all to be told again', 30_000);
+    for (const id of ended)
+      expect(hook.told().filter((told) => told === id).length).toBeGreaterThanOrEqual(2);
 
     const { body } = await client.send('GET', '/v1/ops/operations?operation=group.replay', { token });
     expect(body.items).toMatchObject([
@@ -198,8 +189,8 @@ describe('docs/runbooks/replay.md', () => {
     await run(watch);
     expect((await job()).result).toEqual({ sideEffects: 'on', events: 10, jobs: 5 });
     await waitUntil(async () => (await replayed(world)).length === 5, 'the ledger');
-    await waitUntil(() => hook.told.length === 10, 'all to be told again', 30_000);
-    expect(hook.told.slice(5).toSorted()).toEqual(ended);
+    await waitUntil(() => hook.told().length === 10, 'all to be told again', 30_000);
+    expect(hook.told().slice(5).toSorted()).toEqual(ended);
     expect(await run(who)).toMatch(/group\.replay +notifier/);
   }, 180_000);
 });

@@ -155,6 +155,30 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
     for (const name of ['ledger', 'nobody']) {
       await ask('GET', `/v1/ops/groups/${name}`, { token: who }, '/v1/ops/groups/{name}');
     }
+    for (const [kind, name] of [
+      ['groups', 'notifier'],
+      ['groups', 'ledger'],
+      ['groups', 'nobody'],
+      ['projections', 'jobs'],
+      ['projections', 'nothing'],
+    ] as const) {
+      for (const change of ['pause', 'resume']) {
+        const path = `/v1/ops/${kind}/${name}/${change}`;
+        const place = `/v1/ops/${kind}/{name}/${change}`;
+        await ask('POST', `${path}?dryRun=true`, { token: who, body: { reason } }, place);
+        await ask('POST', path, { token: who, body: { reason } }, place);
+        await ask('POST', path, { token: who, body: {} }, place);
+      }
+    }
+    for (const name of ['notifier', 'projection:jobs@2', 'nobody']) {
+      const path = `/v1/ops/groups/${name}/replay`;
+      const place = '/v1/ops/groups/{name}/replay';
+      const body = { from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z', reason };
+      const plan = await ask('POST', `${path}?dryRun=true`, { token: who, body }, place);
+      for (const digest of [plan.body.digest, 'another']) {
+        await ask('POST', path, { token: who, body: { ...body, plan: digest } }, place);
+      }
+    }
     await ask('GET', '/v1/ops/events?limit=1', { token: who }, '/v1/ops/events');
     await ask('GET', '/v1/ops/events?limit=0', { token: who }, '/v1/ops/events');
     for (const which of [enqueued.body.id, 'other']) {
