@@ -149,12 +149,13 @@ describe('an event of newer code', () => {
 
 describe('an event of older code', () => {
   it('is upcast on its way into the read model', async () => {
+    const { schema, upcast } = eventTypes.JobEnqueued;
     const types = {
       ...eventTypes,
       JobEnqueued: {
         ...eventTypes.JobEnqueued,
-        schema: 2,
-        upcast: { 1: (data: unknown) => ({ ...(data as object), queue: 'default' }) },
+        schema: schema + 1,
+        upcast: { ...upcast, [schema]: (data: unknown) => ({ ...(data as object), queue: 'default' }) },
       },
     };
     const [first] = logOf([a, enqueued]);
