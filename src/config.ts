@@ -41,7 +41,8 @@ const Variables = Type.Object({
       'How old an answer from a replica may be, where the query did not say what it must include (Consistent-With)',
   }),
   MASTER_KEY: Type.String({
-    description: 'Base64 of 32 bytes: wraps the key of each person. Lose it and no personal field opens',
+    description:
+      'Base64 of 32 bytes: wraps the key of each person. Lose it and no personal field opens. While it is rotated a list, comma separated: the first wraps, all open',
   }),
   HMAC_KEY: Type.String({
     description:
@@ -240,7 +241,7 @@ export type Config = Readonly<Omit<Values, keyof Read> & Read>;
 
 /** Values that are more than their text. */
 type Read = {
-  MASTER_KEY: Buffer;
+  MASTER_KEY: readonly Buffer[];
   HMAC_KEY: Buffer;
   TOKEN_KEYS: readonly { readonly kid: string; readonly der: Buffer }[];
   CORS_ORIGINS: readonly string[];
@@ -282,15 +283,16 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
       problems.push(`${name}=${shown(name, text)} is not ${expected(schema)}`);
     values[name] = value;
   }
-  const key = (name: 'MASTER_KEY' | 'HMAC_KEY'): Buffer => {
-    const bytes = Buffer.from(String(values[name] ?? ''), 'base64');
-    if (values[name] !== undefined && bytes.length !== 32) {
+  const key = (name: 'MASTER_KEY' | 'HMAC_KEY', text: unknown): Buffer => {
+    const bytes = Buffer.from(String(text ?? ''), 'base64');
+    if (text !== undefined && bytes.length !== 32) {
       problems.push(`${name} must be the base64 of 32 bytes; make one with: openssl rand -base64 32`);
     }
     return bytes;
   };
-  const MASTER_KEY = key('MASTER_KEY');
-  const HMAC_KEY = key('HMAC_KEY');
+  const masters = values.MASTER_KEY === undefined ? [] : String(values.MASTER_KEY).split(',');
+  const MASTER_KEY = masters.map((text) => key('MASTER_KEY', text.trim()));
+  const HMAC_KEY = key('HMAC_KEY', values.HMAC_KEY);
   const TOKEN_KEYS = tokenKeysOf(values.TOKEN_KEYS, problems);
   const lists = {
     DATABASE_REPLICA_URLS: read(values, 'DATABASE_REPLICA_URLS', databaseUrlsOf, problems),

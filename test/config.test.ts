@@ -121,6 +121,15 @@ describe('configuration', () => {
     expect(problems.join('\n')).not.toContain('hunter2');
   });
 
+  it('takes several master keys while they are rotated, the first one first', () => {
+    const [one, other] = [Buffer.alloc(32, 1).toString('base64'), Buffer.alloc(32, 2).toString('base64')];
+    const { MASTER_KEY } = readConfig({ ...env, MASTER_KEY: `${one}, ${other}` });
+    expect(MASTER_KEY.map((key) => key.toString('base64'))).toEqual([one, other]);
+    expect(problemsOf({ ...env, MASTER_KEY: `${one},` })).toEqual([
+      expect.stringContaining('MASTER_KEY must be'),
+    ]);
+  });
+
   it('gives each process without INSTANCE_ID a name of its own', () => {
     expect(readConfig(env).INSTANCE_ID).not.toBe(readConfig(env).INSTANCE_ID);
     expect(readConfig({ ...env, INSTANCE_ID: 'pod-1' }).INSTANCE_ID).toBe('pod-1');

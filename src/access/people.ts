@@ -11,6 +11,8 @@ const IV_BYTES = 12;
 const TAG_BYTES = 16;
 
 export type MasterKey = { readonly id: string; readonly key: Buffer };
+/** The first one wraps; all of them open what they wrapped. */
+export type MasterKeys = readonly [MasterKey, ...MasterKey[]];
 
 /** Opens one person's texts. Never stored as it is, never kept beyond the request or batch that needs it. */
 export type PersonKey = { readonly accountId: string; readonly key: Buffer };
@@ -50,33 +52,55 @@ export function masterKey(key: Buffer): MasterKey {
   return { id, key };
 }
 
+/** In their order: the first one wraps. */
+export function masterKeys(keys: readonly Buffer[]): MasterKeys {
+  const [first, ...more] = keys.map(masterKey);
+  if (!first) throw new Error('there is no master key');
+  return [first, ...more];
+}
+
+/** The same key of a person, wrapped by the first master key. Throws `MasterKeyMissingError`, `UnsealError`. */
+export function rewrap(masters: MasterKeys, accountId: string, wrapped: Buffer, masterKeyId: string): Buffer {
+  return wrap(masters, accountId, unwrap(masters, accountId, wrapped, masterKeyId));
+}
+
+function wrap([newest]: MasterKeys, accountId: string, key: Buffer): Buffer {
+  return encrypt(newest.key, wrapContext(accountId), key);
+}
+
+function unwrap(masters: MasterKeys, accountId: string, wrapped: Buffer, masterKeyId: string): Buffer {
+  const master = masters.find(({ id }) => id === masterKeyId);
+  if (!master) throw new MasterKeyMissingError(accountId, masterKeyId);
+  return decrypt(master.key, wrapContext(accountId), wrapped);
+}
+
 /** Makes the person's key, or finds the one that is there: a retry must not lock out what it sealed before. */
-export async function createPersonKey(db: Db, master: MasterKey, accountId: AccountId): Promise<PersonKey> {
+export async function createPersonKey(db: Db, masters: MasterKeys, accountId: AccountId): Promise<PersonKey> {
   const key = randomBytes(32);
   const inserted = await db
     .insertInto('person_keys')
     .values({
       account_id: accountId,
-      wrapped_key: encrypt(master.key, wrapContext(accountId), key),
-      master_key_id: master.id,
+      wrapped_key: wrap(masters, accountId, key),
+      master_key_id: masters[0].id,
     })
     .onConflict((conflict) => conflict.column('account_id').doNothing())
     .executeTakeFirst();
   if (inserted.numInsertedOrUpdatedRows === 1n) return { accountId, key };
-  return findPersonKey(db, master, accountId);
+  return findPersonKey(db, masters, accountId);
 }
 
-/** Throws `PersonKeyMissingError`, or `MasterKeyMissingError` when another master key wrapped it. */
-export async function findPersonKey(db: Db, master: MasterKey, accountId: string): Promise<PersonKey> {
-  const key = (await findPersonKeys(db, master, [accountId])).get(accountId);
+/** Throws `PersonKeyMissingError`, or `MasterKeyMissingError` when it was wrapped by one that is not among these. */
+export async function findPersonKey(db: Db, masters: MasterKeys, accountId: string): Promise<PersonKey> {
+  const key = (await findPersonKeys(db, masters, [accountId])).get(accountId);
   if (!key) throw new PersonKeyMissingError(accountId);
   return key;
 }
 
-/** Those of these accounts that there are. Throws `MasterKeyMissingError` when another master key wrapped one. */
+/** Those of these accounts that there are. Throws `MasterKeyMissingError` when one was wrapped by one that is not among these. */
 export async function findPersonKeys(
   db: Db,
-  master: MasterKey,
+  masters: MasterKeys,
   accountIds: readonly string[],
 ): Promise<Map<string, PersonKey>> {
   const rows = await db
@@ -86,8 +110,8 @@ export async function findPersonKeys(
     .execute();
   return new Map(
     rows.map(({ account_id: accountId, wrapped_key, master_key_id }) => {
-      if (master_key_id !== master.id) throw new MasterKeyMissingError(accountId, master_key_id);
-      return [accountId, { accountId, key: decrypt(master.key, wrapContext(accountId), wrapped_key) }];
+      const key = unwrap(masters, accountId, wrapped_key, master_key_id);
+      return [accountId, { accountId, key }];
     }),
   );
 }
@@ -142,15 +166,15 @@ export function open(person: PersonKey, sealed: string): unknown {
  * What commands and queries need of people, bound to its database and keys: satisfies the `People` of
  * `commands/accounts.ts` and the `passwordMatches` of `commands/sessions.ts`.
  */
-export function createPeople(db: Kysely<PeopleTables>, master: MasterKey, passwords: Passwords) {
+export function createPeople(db: Kysely<PeopleTables>, masters: MasterKeys, passwords: Passwords) {
   return {
     async sealFor(accountId: AccountId, texts: readonly string[]): Promise<Sealed[]> {
-      const person = await createPersonKey(db, master, accountId);
+      const person = await createPersonKey(db, masters, accountId);
       return texts.map((text) => seal(person, text));
     },
     /** Throws `PersonKeyMissingError`, `MasterKeyMissingError` or `UnsealError`. */
     async openFor(accountId: string, texts: readonly string[]): Promise<string[]> {
-      const person = await findPersonKey(db, master, accountId);
+      const person = await findPersonKey(db, masters, accountId);
       return texts.map((text) => String(open(person, text)));
     },
     async savePassword(accountId: AccountId, password: string): Promise<void> {

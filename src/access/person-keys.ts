@@ -1,5 +1,5 @@
 import type { Kysely } from 'kysely';
-import { findPersonKeys, type MasterKey, type PersonKey, PersonKeyMissingError } from './people.ts';
+import { findPersonKeys, type MasterKeys, type PersonKey, PersonKeyMissingError } from './people.ts';
 import type { PeopleTables } from './tables.ts';
 
 /**
@@ -23,7 +23,7 @@ type Entry = { readonly key: PersonKey; readonly loadedAt: number };
 
 export function createPersonKeys(
   db: Kysely<PeopleTables>,
-  master: MasterKey,
+  masters: MasterKeys,
   now = () => Date.now(),
 ): PersonKeys {
   const known = new Map<string, Entry>();
@@ -33,7 +33,7 @@ export function createPersonKeys(
     const ids = new Set<string>();
     const found = new Promise<void>((resolve) => setImmediate(resolve)).then(() => {
       asked = undefined;
-      return findPersonKeys(db, master, [...ids]);
+      return findPersonKeys(db, masters, [...ids]);
     });
     return { ids, found };
   }

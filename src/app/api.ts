@@ -1,4 +1,5 @@
 import { createLimits, type TakeLimit } from '../access/limits.ts';
+import { checkMasterKeys } from '../access/master-keys.ts';
 import { createSessionCheck } from '../access/sessions.ts';
 import { type Hmac, webhookSecrets } from '../access/signing.ts';
 import { readTokenKeys } from '../access/tokens.ts';
@@ -48,9 +49,10 @@ import { groupOf } from '../projections/projection.ts';
 import { NOTHING_WANTED, type Wanted } from '../projections/reading.ts';
 import { findSchedule, listSchedules } from '../projections/schedules.ts';
 import { currentTraceparent } from '../telemetry/tracing.ts';
-import { allOf, type Base, type Role, readinessOf } from './base.ts';
+import { allOf, type Base, orClose, type Role, readinessOf } from './base.ts';
 import { feedOf, openFollowing } from './following.ts';
 import { changeGroup, foreseeGroupChange, groupOfReadModel } from './groups.ts';
+import { masterKeysOf } from './people.ts';
 import { readQueues } from './queues.ts';
 import { openReading } from './reading.ts';
 import { cancellable, cancelRebuild, foreseeRebuild, lastRebuild, rebuildReadModel } from './rebuilds.ts';
@@ -65,6 +67,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
   const { config, logger, metrics } = base;
   const side = await openWriteSide(base, 'api');
   const { db, store, commands, hmac } = side;
+  await orClose(side.close, checkMasterKeys(db, masterKeysOf(config)));
   const subscriber = connectSubscriber({ url: config.REDIS_URL, name: 'api-hints' });
   const watchCheckpoints = createCheckpointWatches(subscriber, config.KEY_PREFIX);
   const following = openFollowing(base, side, 'api');

@@ -72,6 +72,16 @@ export async function openParts(
   }
 }
 
+/** Closes what was opened where something fails that is needed besides, and lets it fail. */
+export async function orClose<T>(close: () => Promise<void>, needed: Promise<T>): Promise<T> {
+  try {
+    return await needed;
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
 /** A line for Redis (or why commits are stopped) and one for Postgres. */
 export async function readinessOf({ db, store }: Pick<Parts, 'db' | 'store'>): Promise<Readiness> {
   const fenced = store.fencedBecause();

@@ -1,11 +1,11 @@
 import { createPasswords } from '../access/passwords.ts';
-import { createPeople, masterKey } from '../access/people.ts';
+import { createPeople, masterKeys } from '../access/people.ts';
 import type { Config } from '../config.ts';
 import type { Db } from './base.ts';
 
-export const masterKeyOf = (config: Pick<Config, 'MASTER_KEY'>) => masterKey(config.MASTER_KEY);
+export const masterKeysOf = (config: Pick<Config, 'MASTER_KEY'>) => masterKeys(config.MASTER_KEY);
 
 /** Keys and passwords of people, in this database. */
 export function peopleOf(config: Config, db: Db) {
-  return createPeople(db, masterKeyOf(config), createPasswords({ cost: config.BCRYPT_COST }));
+  return createPeople(db, masterKeysOf(config), createPasswords({ cost: config.BCRYPT_COST }));
 }

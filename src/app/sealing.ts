@@ -8,7 +8,7 @@ import { type Sealer, sealedJob } from '../domain/jobs/personal.ts';
 import { configuredJobTypes, jobTypes } from '../features.ts';
 import { wasErased } from '../projections/erasures.ts';
 import type { Db } from './base.ts';
-import { masterKeyOf } from './people.ts';
+import { masterKeysOf } from './people.ts';
 
 /** What stands in an answer for what nobody can open any more. */
 const ERASED = '[erased]';
@@ -28,7 +28,7 @@ export type Sealing = {
 
 /** What a process needs to seal and to open what people's jobs say. */
 export function openSealing(config: Config, db: Db): Sealing {
-  const keys = createPersonKeys(db, masterKeyOf(config));
+  const keys = createPersonKeys(db, masterKeysOf(config));
   const impersonal = new Set(
     [...jobTypes, ...configuredJobTypes(config)]
       .filter((type) => 'personal' in type && type.personal === false)

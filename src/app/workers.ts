@@ -1,12 +1,14 @@
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { checkMasterKeys } from '../access/master-keys.ts';
 import { createHmacs } from '../access/signing.ts';
 import type { Config } from '../config.ts';
 import type { SpawnChild } from '../consumers/in-child.ts';
 import { startWorkers } from '../consumers/workers.ts';
-import { type Base, openParts, type Role } from './base.ts';
+import { type Base, openParts, orClose, type Role } from './base.ts';
 import { roleDeps, roleOf } from './consuming.ts';
 import { jobDefinitions } from './jobs.ts';
+import { masterKeysOf } from './people.ts';
 import { openSealing } from './sealing.ts';
 import { commandBasics, hexHmac } from './write-side.ts';
 
@@ -19,6 +21,7 @@ const CHILD_POOL = 2;
 export async function startWorkerRole(base: Base): Promise<Role> {
   const { config } = base;
   const parts = await openParts(base, 'workers');
+  await orClose(parts.close, checkMasterKeys(parts.db, masterKeysOf(config)));
   const sealing = openSealing(config, parts.db);
   const running = await startWorkers({
     ...roleDeps(base, parts, 'workers'),

@@ -9,6 +9,7 @@ import { examples } from './examples.ts';
 import { EXIT_CODES } from './exit.ts';
 import { groupsCommand } from './groups/commands.ts';
 import { jobsCommand } from './jobs/commands.ts';
+import { keysCommand } from './keys.ts';
 import { ledgerCommand } from './ledger.ts';
 import { migrate } from './migrate.ts';
 import { operationsCommand } from './operations.ts';
@@ -50,6 +51,7 @@ Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll(
     ledgerCommand(),
     projectionsCommand(),
     accounts,
+    keysCommand(),
     operationsCommand(),
   ]) {
     millrace.addCommand(inheriting(command, millrace));

@@ -6,7 +6,7 @@ import {
   createPersonKey,
   deletePersonKey,
   findPersonKey,
-  masterKey,
+  masterKeys,
   open,
   PersonKeyMissingError,
   seal,
@@ -15,7 +15,7 @@ import {
 import { type AccountId, streamId } from '../../src/domain/ids.ts';
 import { createWorld, type World } from '../support/world.ts';
 
-const master = masterKey(randomBytes(32));
+const master = masterKeys([randomBytes(32)]);
 const ada: AccountId = streamId('acc', 0, 'ada0'.repeat(5));
 const bob: AccountId = streamId('acc', 0, 'bob0'.repeat(5));
 let world: World;
@@ -67,8 +67,8 @@ test('a row moved to another account does not open', async () => {
 
 test('with another master key the row says which one it needs', async () => {
   await createPersonKey(world.db, master, ada);
-  const other = masterKey(randomBytes(32));
-  await expect(findPersonKey(world.db, other, ada)).rejects.toThrow(`wrapped by master key ${master.id}`);
+  const other = masterKeys([randomBytes(32)]);
+  await expect(findPersonKey(world.db, other, ada)).rejects.toThrow(`wrapped by master key ${master[0].id}`);
 });
 
 test('without its key a person is erased, or lost: the error says so', async () => {

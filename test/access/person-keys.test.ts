@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import {
   createPersonKey,
   deletePersonKey,
-  masterKey,
+  masterKeys,
   PersonKeyMissingError,
 } from '../../src/access/people.ts';
 import { createPersonKeys, KEY_MS } from '../../src/access/person-keys.ts';
@@ -12,7 +12,7 @@ import { type AccountId, streamId } from '../../src/domain/ids.ts';
 import { openDatabase } from '../../src/eventstore/postgres.ts';
 import { createWorld, type World } from '../support/world.ts';
 
-const master = masterKey(randomBytes(32));
+const master = masterKeys([randomBytes(32)]);
 const account = (name: string): AccountId => streamId('acc', 0, name.padEnd(20, '0'));
 let world: World;
 beforeAll(async () => {

@@ -125,7 +125,7 @@ test('keys that somebody made up, or that are the same, fail; and so does an old
     Buffer.from(Array.from({ length: 32 }, (_, index) => (start + index * 37) % 256));
   const TOKEN_KEYS = [{ kid: 'a', der: drawn(9) }];
   const verdicts = (MASTER_KEY: Buffer, HMAC_KEY: Buffer) =>
-    keys({ MASTER_KEY, HMAC_KEY, TOKEN_KEYS }).map(({ verdict }) => verdict);
+    keys({ MASTER_KEY: [MASTER_KEY], HMAC_KEY, TOKEN_KEYS }).map(({ verdict }) => verdict);
   expect(verdicts(drawn(1), drawn(2))).toEqual(['ok', 'ok', 'ok']);
   expect(verdicts(drawn(1), drawn(1))).toEqual(['fail', 'ok', 'ok']);
   expect(verdicts(Buffer.alloc(32), drawn(1))).toEqual(['fail', 'ok', 'ok']);

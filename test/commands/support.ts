@@ -1,7 +1,7 @@
 import { createHash, createHmac, randomBytes } from 'node:crypto';
 import { onTestFinished } from 'vitest';
 import { createPasswords } from '../../src/access/passwords.ts';
-import { createPeople, masterKey } from '../../src/access/people.ts';
+import { createPeople, masterKeys } from '../../src/access/people.ts';
 import type { People } from '../../src/commands/accounts.ts';
 import type { CommandContext } from '../../src/commands/handle.ts';
 import type { SessionDeps } from '../../src/commands/sessions.ts';
@@ -14,7 +14,7 @@ export async function writeSide(now: () => Date = () => new Date()) {
   const world = await createWorld();
   onTestFinished(() => world.dispose());
   const store = await openStore(world);
-  const people = createPeople(world.db, masterKey(randomBytes(32)), createPasswords({ cost: 4 }));
+  const people = createPeople(world.db, masterKeys([randomBytes(32)]), createPasswords({ cost: 4 }));
   const key = randomBytes(32);
   const deps: SessionDeps & { people: People } = {
     store,

@@ -25,11 +25,12 @@ export function keys({
     if (!isTyped) return ok(name, '32 bytes that look random');
     return fail(name, 'was made up rather than drawn: it can be guessed', KEY_MENDS[name] ?? '');
   };
-  const same = MASTER_KEY.equals(HMAC_KEY);
   return [
-    same
-      ? fail('MASTER_KEY', 'the same as HMAC_KEY: who has one has both', KEY_MENDS.MASTER_KEY ?? '')
-      : one('MASTER_KEY', MASTER_KEY),
+    ...MASTER_KEY.map((key) =>
+      key.equals(HMAC_KEY)
+        ? fail('MASTER_KEY', 'the same as HMAC_KEY: who has one has both', KEY_MENDS.MASTER_KEY ?? '')
+        : one('MASTER_KEY', key),
+    ),
     one('HMAC_KEY', HMAC_KEY),
     TOKEN_KEYS.length > 2
       ? warn(
@@ -43,7 +44,7 @@ export function keys({
 
 const KEY_MENDS: Readonly<Record<string, string>> = {
   MASTER_KEY:
-    'draw one with openssl rand -base64 32, before there are people: what it wraps opens with no other',
+    'draw one with openssl rand -base64 32 and put it in front of this one, a comma between them; then millrace keys rotate',
   HMAC_KEY: 'draw one with openssl rand -base64 32, before there are people: emails are found by it alone',
 };
 
