@@ -112,6 +112,10 @@ describe('a recovery', { timeout: 120_000 }, () => {
     expect(noted).toMatchObject([
       { recovery: 1, asked_for: 'a test emptied it', ended_at: expect.any(Date) },
     ]);
+    const recorded = async () =>
+      JSON.parse((await cli('ops', 'ls', '--operation', 'redis.recover', '--json')).stdout).items;
+    await waitUntil(async () => (await recorded()).length === 1, 'the operation to be listed', 20_000);
+    expect(await recorded()).toMatchObject([{ target: 'redis', reason: 'a test emptied it' }]);
   });
 
   it('under load loses nothing that was acknowledged with `ledger`, up to the moment of the FLUSHALL', async () => {

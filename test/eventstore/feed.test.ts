@@ -46,7 +46,7 @@ function opened(world: World, store: OpenEventStore, tailUrl = world.redisUrl) {
         read: (range: Parameters<typeof readFeed>[1]) => readFeed(deps, range),
         stand: (places: Places) => placesThatStand(world.db, places),
       };
-      const options = { after, filter, idleMs: 60_000, signal: controller.signal, onOverflow: () => {} };
+      const options = { after, filter, idleMs: 60_000, signal: controller.signal };
       for await (const step of followFeed(parts, options)) {
         steps.push(step);
         if (step.kind !== 'events') continue;
@@ -250,3 +250,39 @@ test('Redis comes back without events that were followed: who had them is told w
   await vi.waitFor(() => expect(back.seen).toEqual([next]), 15_000);
   expect(back.steps).toContainEqual(resync);
 });
+
+test('who fetches slowly is not cut off: it falls behind, and still hears each event once', async () => {
+  const { world, store, follow, deps } = await shared();
+  const controller = new AbortController();
+  onTestFinished(() => controller.abort());
+  const { keys, reader, fence, told } = store;
+  const blocking = connectBlocking({ url: world.redisUrl, name: 'slow', blockMs: TAIL_BLOCK_MS });
+  const tail = openLogTail({ keys, blocking, reader, fence, told });
+  onTestFinished(() => tail.close());
+  const after = firstPlaces(PARTITIONS);
+  const parts = {
+    tail,
+    read: (range: Parameters<typeof readFeed>[1]) => readFeed(deps, range),
+    stand: (places: Places) => placesThatStand(world.db, places),
+  };
+  const steps = followFeed(parts, { after, filter: {}, idleMs: 60_000, signal: controller.signal });
+  const ids = [await commit(store, 0)];
+  const first = await steps.next();
+  expect(first.value).toMatchObject({ kind: 'events', events: [{ event: { id: ids[0] } }] });
+  // More than is kept for it, while it does not ask.
+  for (let n = 0; n < 60; n++) {
+    const changes = Array.from({ length: 100 }, () => append(newStream(n % PARTITIONS)));
+    for (const { events } of changes) for (const { id } of events) ids.push(id);
+    await store.commit({ partition: n % PARTITIONS, appends: changes });
+  }
+  const quick = follow();
+  await vi.waitFor(() => expect(quick.seen).toHaveLength(6001), 15_000);
+  const seen = [ids[0] ?? ''];
+  while (seen.length < ids.length) {
+    const step = await steps.next();
+    if (step.done) throw new Error('it ended');
+    if (step.value.kind === 'events') seen.push(...step.value.events.map(({ event }) => event.id));
+  }
+  expect(new Set(seen).size).toBe(6001);
+  expect(seen.sort()).toEqual([...ids].sort());
+}, 30_000);

@@ -1115,4 +1115,65 @@ export const RULES: readonly Rule[] = [
       name: 'a rebuilt read model that goes live while somebody begins to read is read whole, with its checkpoint',
     },
   },
+  {
+    rule: 'What an operator does is recorded with a reason, or refused',
+    without: [
+      {
+        file: 'src/domain/operations.ts',
+        from: '  if (!reason?.trim())',
+        to: '  if (false)',
+      },
+    ],
+    test: {
+      file: 'test/commands/operations.test.ts',
+      name: 'without a reason nothing is recorded, and so nothing may be done',
+    },
+  },
+  {
+    rule: 'Of who follows all events and falls behind nothing is dropped: each partition is read on from its place',
+    without: [
+      {
+        file: 'src/eventstore/feed/inbox.ts',
+        from: '        for (const { partition } of events) stale.add(partition);\n',
+        to: '',
+      },
+      {
+        file: 'src/eventstore/feed/follow.ts',
+        from: '        if (seq !== place.seq + 1) {',
+        to: '        if (seq < place.seq + 1) {',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/feed.test.ts',
+      name: 'who fetches slowly is not cut off: it falls behind, and still hears each event once',
+    },
+  },
+  {
+    rule: 'Who comes back with a place that was lost with Redis is told so, and hears what stands behind it',
+    without: [
+      {
+        file: 'src/eventstore/feed/places.ts',
+        from: '    if (seq <= end) return { epoch, seq };',
+        to: '    if (end > 0) return { epoch, seq };',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/feed.test.ts',
+      name: 'Redis comes back without events that were followed: who had them is told which, and hears what stands',
+    },
+  },
+  {
+    rule: 'Events that lie in files are read from there by who reads all events: the table begins behind them',
+    without: [
+      {
+        file: 'src/eventstore/feed/read.ts',
+        from: '    if (part.archivedTo > source.scanned.seq) {',
+        to: '    if (part.archivedTo < 0) {',
+      },
+    ],
+    test: {
+      file: 'test/e2e/events.test.ts',
+      name: 'operators read all events by type, stream, request and time, from files, ledger and log alike',
+    },
+  },
 ];

@@ -16,13 +16,7 @@ export async function tailEvents(options: FilterOptions & { readonly json?: bool
     const after = filter.from ? firstPlaces(side.store.keys.length) : await placesNow(feedOf(side));
     const following = openFollowing(base, side, 'cli');
     const draw = eventLines(options.json);
-    const steps = following.followFeed({
-      ...{ after, filter, idleMs: IDLE_MS, signal: ended.signal },
-      onOverflow: () => {
-        console.error('More happens than can be printed: it ends here.');
-        process.exitCode = 1;
-      },
-    });
+    const steps = following.followFeed({ after, filter, idleMs: IDLE_MS, signal: ended.signal });
     try {
       for await (const step of steps) {
         if (step.kind === 'events') draw(step.events.map(({ event }) => event));

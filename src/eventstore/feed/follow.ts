@@ -13,8 +13,6 @@ export type FollowFeedOptions = {
   readonly filter: EventFilter;
   readonly idleMs: number;
   readonly signal: AbortSignal;
-  /** More has come than is kept for a follower that does not fetch it. Nothing comes after this. */
-  readonly onOverflow: () => void;
 };
 
 export type FollowFeedDeps = {
@@ -34,14 +32,15 @@ export type FollowFeedDeps = {
  * The events of all partitions that a filter wants, those of the past and then each that is committed; of each partition
  * in order, nothing twice and nothing left out. It listens first, then reads on from its places, and lets pass what it has
  * had. Where the tail may have missed something, that partition is read again from its place on; where that place was
- * lost with Redis, it says so. While log or ledger are away it waits.
+ * lost with Redis, it says so. While log or ledger are away it waits. A follower that fetches slowly costs no more memory:
+ * it falls behind, and reads on from log or ledger.
  */
 export async function* followFeed(
   deps: FollowFeedDeps,
-  { after, filter, idleMs, signal, onOverflow }: FollowFeedOptions,
+  { after, filter, idleMs, signal }: FollowFeedOptions,
 ): AsyncGenerator<FeedStep> {
   let places = after;
-  const inbox = openInbox(onOverflow);
+  const inbox = openInbox();
   const stops = after.map((_, partition) =>
     deps.tail.listenToAll(partition, { event: inbox.event, reread: () => inbox.reread(partition) }),
   );
@@ -55,7 +54,7 @@ export async function* followFeed(
   let spokeAt = performance.now();
 
   try {
-    while (!signal.aborted && !inbox.overflowed()) {
+    while (!signal.aborted) {
       if (failed.length > 0 && performance.now() >= again) {
         for (const partition of failed) inbox.reread(partition);
         failed = [];

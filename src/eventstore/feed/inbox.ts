@@ -1,27 +1,26 @@
 import type { RawEvent } from '../../domain/event.ts';
 
-/** What a follower may have before it that it has not fetched yet. */
+/** What a follower may have before it that it has not fetched yet; who is further behind reads on from its place. */
 const MOST_EVENTS = 5_000;
 const MOST_CHARACTERS = 5_000_000;
 
 /** What the tail has brought of all partitions and the follower has not fetched yet. Bounded. */
-export function openInbox(onOverflow: () => void) {
+export function openInbox() {
   let events: RawEvent[] = [];
   let characters = 0;
-  let overflowed = false;
   const stale = new Set<number>();
   let wake: (() => void) | undefined;
 
   return {
     event(event: RawEvent): void {
       // It is read again anyway, and what came before is among it.
-      if (overflowed || stale.has(event.partition)) return;
+      if (stale.has(event.partition)) return;
       events.push(event);
       characters += event.data.length + event.meta.length;
       if (events.length > MOST_EVENTS || characters > MOST_CHARACTERS) {
-        overflowed = true;
+        for (const { partition } of events) stale.add(partition);
         events = [];
-        onOverflow();
+        characters = 0;
       }
       wake?.();
     },
@@ -42,10 +41,9 @@ export function openInbox(onOverflow: () => void) {
       characters = 0;
       return taken;
     },
-    overflowed: () => overflowed,
     /** Until something comes in, so many milliseconds at most, or until somebody says to end. */
     async wait(timeoutMs: number, signal: AbortSignal): Promise<void> {
-      if (events.length > 0 || stale.size > 0 || overflowed || signal.aborted) return;
+      if (events.length > 0 || stale.size > 0 || signal.aborted) return;
       await new Promise<void>((resolve) => {
         const end = () => {
           clearTimeout(timer);

@@ -68,7 +68,6 @@ export type FeedReadDeps = {
     readonly filter: EventFilter;
     readonly idleMs: number;
     readonly signal: AbortSignal;
-    readonly onOverflow: () => void;
   }) => AsyncIterable<FeedStep>;
   readonly streams: Streams;
   readonly checkSession: SessionCheck;
@@ -151,15 +150,7 @@ async function live(
   const events = liveFeed({
     resync: told !== '' && known === undefined,
     after,
-    follow: (idleMs) =>
-      deps.followFeed({
-        ...{ after, filter, idleMs, signal },
-        // It is waited for nowhere: the client, if it is there, comes back and reads what it missed.
-        onOverflow: () => {
-          deps.streams.dropped();
-          reply.raw.destroy();
-        },
-      }),
+    follow: (idleMs) => deps.followFeed({ after, filter, idleMs, signal }),
     idOf: (places) => writePlaces(deps.hmac, places),
     allowed: async () => (await deps.checkSession(caller)) !== 'ended',
     onFailure: (err) => request.log.warn({ err }, 'live stream broke off'),
