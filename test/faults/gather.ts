@@ -88,9 +88,18 @@ export function openEyes(servers: Servers): Eyes {
     );
   }
 
+  async function rebuilding(): Promise<string[]> {
+    const rebuilds = await db
+      .selectFrom('rebuilds')
+      .select(['projection', 'phase', 'problem'])
+      .where((eb) => eb.or([eb('ended_at', 'is', null), eb('phase', '=', 'failed')]))
+      .execute();
+    return rebuilds.map((each) => `a rebuild of ${each.projection} is ${each.phase}: ${each.problem ?? ''}`);
+  }
+
   return {
     async unsettled() {
-      const late = await behind();
+      const late = [...(await behind()), ...(await rebuilding())];
       if (late.length > 0) return late;
       const ended = ['JobCompleted', 'JobCancelled', 'JobDeadLettered', 'JobDiscarded'];
       const running = (await lastEvents()).filter(({ type }) => !ended.includes(type));

@@ -35,6 +35,7 @@ export async function storm(
 }
 
 function targetOf(fault: Fault): string {
+  if (fault.kind === 'rebuild') return `rebuild of ${fault.readModel}`;
   if (!('process' in fault)) return fault.kind.split('-')[0] ?? fault.kind;
   if ('server' in fault || fault.kind === 'drop-replies') {
     return `${fault.process} to ${'server' in fault ? fault.server : 'redis'}`;
@@ -69,6 +70,13 @@ async function inflict(fault: Fault, installation: Installation, servers: Server
       await (fault.kind.endsWith('kill') ? server.kill() : server.stop());
       await healed();
       await server.start();
+      return;
+    }
+    case 'rebuild': {
+      const deadline = Date.now() + fault.forMs;
+      const args = ['projections', 'rebuild', fault.readModel, '--reason', 'a storm', '--yes', '--json'];
+      // What it needs may be down, or one is under way: 1 and 3 say so.
+      while ((await installation.cli(args)).code !== 0 && Date.now() < deadline) await sleep(500);
       return;
     }
     case 'redis-hang':

@@ -1,3 +1,4 @@
+import { spawn } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -26,6 +27,8 @@ export type Installation = {
   process(name: ProcessName): Supervised;
   /** The way from a process to a server. */
   network(process: ProcessName, server: ServerName): TcpProxy;
+  /** Runs `millrace …`, past all proxies. */
+  cli(args: readonly string[]): Promise<{ readonly code: number | null; readonly output: string }>;
   /** Every connection is as it should be, every process runs, by the right clock. */
   heal(): void;
   /** Waits until every process is ready. Throws with the logs of those that are not. */
@@ -50,6 +53,9 @@ export async function startInstallation(servers: Servers): Promise<Installation>
     DURABILITY_TIMEOUT_MS: '1500',
     WORKER_CONCURRENCY: '10',
     WORKER_CHILDREN: '3',
+    // Trimmed so close that who was away for some seconds finds what it missed in the ledger alone.
+    LOG_KEEP_EVENTS: '50',
+    LOG_KEEP_SECONDS: '2',
     FAULTS_EFFECTS: servers.effects.url,
     FAULTS_TIMING: JSON.stringify(TIMING),
   };
@@ -84,6 +90,8 @@ export async function startInstallation(servers: Servers): Promise<Installation>
     const installation: Installation = {
       processes,
       network,
+      cli: (args) =>
+        runCli(args, { ...common, REDIS_URL: servers.redis.url, DATABASE_URL: servers.postgres.url }),
       process(name) {
         const found = processes.get(name);
         if (!found) throw new Error(`there is no process ${name}`);
@@ -110,6 +118,20 @@ export async function startInstallation(servers: Servers): Promise<Installation>
     await close();
     throw error;
   }
+}
+
+function runCli(
+  args: readonly string[],
+  environment: Record<string, string>,
+): Promise<{ code: number | null; output: string }> {
+  const main = join(import.meta.dirname, '../../src/cli/main.ts');
+  const child = spawn(process.execPath, [main, ...args], {
+    env: { PATH: process.env.PATH ?? '', ...environment },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
+  return new Promise((resolve) => child.once('close', (code) => resolve({ code, output })));
 }
 
 async function untilReady(processes: readonly Supervised[]): Promise<void> {

@@ -49,6 +49,8 @@ export function faultsJobs(deps: {
     defineJob({
       type,
       enqueuedBy: 'accounts',
+      // The checker reads payloads and results in the ledger.
+      personal: false,
       queue: 'default',
       maxAttempts: 6,
       timeoutSeconds: 30,

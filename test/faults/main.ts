@@ -135,7 +135,7 @@ function report(result: RoundResult, logs: string): void {
   );
   if (powerLoss)
     console.log(
-      `  power loss: ${powerLoss.bytes} bytes, ${powerLoss.fenced ? 'seen and fenced' : 'nothing was missed'}`,
+      `  power loss: ${powerLoss.bytes} bytes, ${powerLoss.fenced ? `seen and fenced, recovered in ${powerLoss.recoveredMs} ms` : 'nothing was missed'}`,
     );
   console.log(`  recovery: p50 ${p50} ms, p99 ${p99} ms, max ${max} ms`);
   console.log(

@@ -26,6 +26,7 @@ export const KINDS = {
   'half-open': 'a proxy swallows what comes from one side, connections stay open',
   partition: 'a proxy breaks the connections of a process to a server, and refuses new ones',
   latency: 'a proxy delays the answers of a server to a process',
+  rebuild: 'a read model is rebuilt while all goes on, and goes live when it can',
   clock: 'the clock of a worker jumps by minutes, and later back',
 } as const;
 export type Kind = keyof typeof KINDS;
@@ -53,6 +54,7 @@ export type Fault = {
       readonly server: ServerName;
       readonly delayMs: number;
     }
+  | { readonly kind: 'rebuild'; readonly readModel: 'jobs' | 'dead-letters' }
   | { readonly kind: 'clock'; readonly process: ProcessName; readonly shiftMs: number }
 );
 
@@ -63,6 +65,7 @@ const WEIGHTS: Partial<Record<Kind, number>> = {
   deploy: 2,
   'drop-replies': 3,
   partition: 2,
+  rebuild: 2,
 };
 
 const GAP_MS = { least: 500, most: 4_500 } as const;
@@ -134,6 +137,9 @@ function draw(random: Random, kind: Kind, atMs: number, leaseMs: number): Fault 
         delayMs: random.between(20, 700),
         forMs: random.between(1_000, 6_000),
       };
+    case 'rebuild':
+      // As long as it is tried to be begun.
+      return { kind, atMs, readModel: random.pick(['jobs', 'jobs', 'dead-letters'] as const), forMs: 8_000 };
     case 'clock': {
       const minutes = random.pick([-30, -5, -2, 2, 5, 30]);
       const process = random.pick(PROCESSES.workers);

@@ -40,7 +40,12 @@ export type RoundResult = {
   /** What clients were answered, by status and code; 0: nothing. */
   readonly answers: Readonly<Record<string, number>>;
   /** The end of an everysec round: what Redis lost, and whether that was seen. */
-  readonly powerLoss?: { readonly bytes: number; readonly fenced: boolean };
+  readonly powerLoss?: {
+    readonly bytes: number;
+    readonly fenced: boolean;
+    /** How long from `millrace recover` to a command that was accepted. */
+    readonly recoveredMs?: number;
+  };
   readonly counts: Readonly<Record<Count, number>>;
   readonly violations: readonly Violation[];
 };
@@ -50,6 +55,7 @@ const LOST_MS = 1_500;
 const LITTLE_BYTES = { least: 200, most: 8_000 } as const;
 const FENCED_FOR_MS = 3_000;
 const FENCED_WITHIN_MS = 40_000;
+const AFTER_RECOVERY_MS = 6_000;
 const SETTLED_WITHIN_MS = 300_000;
 const NO_PROGRESS_MS = 60_000;
 const SAY_EVERY_MS = 20_000;
@@ -92,18 +98,23 @@ type Running = {
   readonly eyes: Eyes;
 };
 
-async function settleAndCheck(running: Running, powerLoss?: RoundResult['powerLoss']): Promise<RoundResult> {
+async function settleAndCheck(
+  running: Running,
+  powerLoss?: RoundResult['powerLoss'],
+  recovery?: { readonly violations: readonly Violation[]; readonly at: number },
+): Promise<RoundResult> {
   const { installation, load, eyes, options } = running;
   installation.heal();
   const settledMs = await settle(running);
-  const history: History = {
+  const all: History = {
     ...(await eyes.gather()),
     promises: load.promises,
     asked: load.asked,
     oddities: [...load.oddities].map(([what, times]) => `${times} × ${what}`),
     crashes: crashesOf(installation),
   };
-  const violations = check(history);
+  const history = recovery ? withoutLost(all, recovery.at) : all;
+  const violations = [...(recovery?.violations ?? []), ...check(history)];
   if (violations.length > 0) keepLogs(running);
   options.say(`  settled after ${(settledMs / 1000).toFixed(1)} s: ${violations.length} violations`);
   return resultOf(running, { history, violations, settledMs, powerLoss });
@@ -160,23 +171,43 @@ async function loseTheTail(running: Running): Promise<RoundResult> {
   options.say(`  Redis lost the last ${bytes} bytes of its append-only file`);
   await servers.redis.start();
   const fenced = await isFenced(load);
-  await load.stop();
-  if (!fenced) return settleAndCheck(running, { bytes, fenced });
+  if (!fenced) {
+    await load.stop();
+    return settleAndCheck(running, { bytes, fenced });
+  }
   const known = await eyes.jobIds();
   const violations: Violation[] = load.promises
     .filter(({ durability }) => durability === 'ledger')
     .flatMap(({ n, jobIds }) => jobIds.map((jobId) => ({ n, jobId })))
     .filter(({ jobId }) => !known.has(jobId))
     .map(({ n, jobId }) => ({ count: 'missing', what: `wish ${n}, ${jobId}, acknowledged with ledger` }));
-  if (violations.length > 0) keepLogs(running);
-  options.say(`  commits are fenced: the round ends here, with ${violations.length} violations`);
-  const { events, effects } = await eyes.gather();
-  return resultOf(running, {
-    history: { events, effects },
-    violations,
-    settledMs: 0,
-    powerLoss: { bytes, fenced },
-  });
+  options.say(`  commits are fenced, with ${violations.length} violations: Redis is made anew`);
+  const asked = Date.now();
+  const { code, output } = await installation.cli(['recover', '--reason', 'a power loss', '--yes', '--json']);
+  if (code !== 0)
+    violations.push({ count: 'unfinished', what: `millrace recover left with ${code}: ${output}` });
+  while (load.last.acknowledged < asked && Date.now() - asked < FENCED_WITHIN_MS) await sleep(50);
+  const recoveredMs = load.last.acknowledged - asked;
+  await sleep(AFTER_RECOVERY_MS);
+  await load.stop();
+  return settleAndCheck(running, { bytes, fenced, recoveredMs }, { violations, at: asked });
+}
+
+/**
+ * What was acknowledged before, and with less than `ledger`, may be lost by a recovery: no count is made of that. Of all that is
+ * still there everything must hold.
+ */
+function withoutLost(history: History, at: number): History {
+  const known = new Set(history.events.map(({ streamId }) => String(streamId)));
+  return {
+    ...history,
+    promises: history.promises.map((each) =>
+      each.at < at && each.durability !== 'ledger' && !each.jobIds.some((id) => known.has(id))
+        ? { ...each, outcome: 'unknown', jobIds: [] }
+        : each,
+    ),
+    asked: history.asked.map((each) => (each.at < at ? { ...each, outcome: 'unknown' } : each)),
+  };
 }
 
 /** A command may be acknowledged late, by the ledger that has it: what counts is which answer goes on. */
