@@ -41,7 +41,9 @@ export function createRebuilding(base: Base, { db, store }: Pick<Parts, 'db' | '
 
   const groupOf = (rebuild: Rebuild): OrderedGroup | undefined => {
     const phase = () => phases.get(rebuild.id);
-    const deps = { db, codec, rebuild, phase, turn, pace, archives: store.archives };
+    // At once, and not when somebody looks: a lease that is taken again and again would be for nothing.
+    const onOver = () => void groups.delete(rebuild.id);
+    const deps = { db, codec, rebuild, phase, onOver, turn, pace, archives: store.archives };
     const made = forEachReadModel((projection) =>
       projection.name === rebuild.projection && projection.version === rebuild.version
         ? createRebuildGroup({ ...deps, projection })

@@ -854,13 +854,13 @@ export const RULES: readonly Rule[] = [
     without: [
       {
         file: 'src/projections/rebuild/group.ts',
-        from: 'open: (partition, token) => openExisting(db, group, partition, token),',
-        to: 'open: (partition, token) => openCheckpoint(db, group, partition, token),',
+        from: 'const opened = await openExisting(db, group, partition, token);',
+        to: 'const opened = await openCheckpoint(db, group, partition, token);',
       },
       {
         file: 'src/projections/rebuild/group.ts',
-        from: "import type { Archives } from '../../eventstore/archive/archives.ts';",
-        to: "import type { Archives } from '../../eventstore/archive/archives.ts';\nimport { openCheckpoint } from '../../eventstore/checkpoints.ts';",
+        from: "import { readCheckpoint } from '../../eventstore/checkpoints.ts';",
+        to: "import { openCheckpoint, readCheckpoint } from '../../eventstore/checkpoints.ts';",
       },
     ],
     test: {

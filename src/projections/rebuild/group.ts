@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Kysely } from 'kysely';
 import type { EventCodec } from '../../domain/events.ts';
 import type { Archives } from '../../eventstore/archive/archives.ts';
+import { readCheckpoint } from '../../eventstore/checkpoints.ts';
 import { type Checkpoint, FencedError, type OrderedGroup } from '../../eventstore/types.ts';
 import type { Database } from '../database.ts';
 import type { ReadModel, RebuildPhase } from '../generations.ts';
@@ -26,6 +27,8 @@ export function createRebuildGroup<R extends AnyRow>(deps: {
   readonly rebuild: Rebuild;
   readonly archives?: Archives | undefined;
   readonly phase: () => RebuildPhase | undefined;
+  /** Called when it turns out to be over before anybody has told. */
+  readonly onOver?: () => void;
   readonly turn: <T>(run: () => Promise<T>) => Promise<T>;
   readonly pace: (ms: number) => Promise<void>;
 }): OrderedGroup {
@@ -45,7 +48,13 @@ export function createRebuildGroup<R extends AnyRow>(deps: {
 
   return {
     name: group,
-    open: (partition, token) => openExisting(db, group, partition, token),
+    async open(partition, token) {
+      const opened = await openExisting(db, group, partition, token);
+      if (opened) return opened;
+      const there = await readCheckpoint(db, group, partition);
+      if (!there) deps.onOver?.();
+      throw new FencedError(`${group} of partition ${partition} ${there ? 'has a newer owner' : 'is over'}`);
+    },
     async fill(partition, from, token, signal) {
       let at = from;
       await turn(async () => {
@@ -71,7 +80,7 @@ async function openExisting(
   group: string,
   partition: number,
   token: number,
-): Promise<Checkpoint> {
+): Promise<Checkpoint | undefined> {
   const row = await db
     .updateTable('checkpoints')
     .set({ token })
@@ -80,6 +89,5 @@ async function openExisting(
     .where('token', '<=', token)
     .returning(['epoch', 'seq', 'event_id as eventId'])
     .executeTakeFirst();
-  if (!row) throw new FencedError(`${group} of partition ${partition} is over, or has a newer owner`);
-  return row as Checkpoint;
+  return row as Checkpoint | undefined;
 }
