@@ -174,27 +174,37 @@ test('jobs wait as they did: holders first, then in the order of becoming due, t
     }) satisfies UnfinishedJob;
   const number = (text: string) => Number(text.match(/job-00(\d+)/)?.[1]);
   const commands = [
-    ...workOf(keys, [
-      job(5, 'queued', 50),
-      job(1, 'queued', 10, { lane: 'a' }),
-      job(2, 'running', 20, { lane: 'a', holds: true }),
-      job(3, 'queued', 10, { lane: 'a' }),
-      job(4, 'failed', 5, { lane: 'b', holds: true }),
-      job(6, 'queued', 60, { lane: 'b' }),
-      job(7, 'queued', 60, { lane: 'c' }),
-      job(8, 'queued', 61, { lane: 'c' }),
-      job(9, 'retrying', 99, { lane: 'd', holds: true }),
-      job(10, 'scheduled', 99, {}),
-    ]),
+    ...workOf(
+      keys,
+      [
+        job(5, 'queued', 50),
+        job(1, 'queued', 10, { lane: 'a' }),
+        job(2, 'running', 20, { lane: 'a', holds: true }),
+        job(3, 'queued', 10, { lane: 'a' }),
+        job(4, 'failed', 5, { lane: 'b', holds: true }),
+        job(6, 'queued', 60, { lane: 'b' }),
+        job(7, 'queued', 60, { lane: 'c' }),
+        job(8, 'queued', 61, { lane: 'c' }),
+        job(9, 'retrying', 99, { lane: 'd', holds: true }),
+        job(10, 'scheduled', 99, {}),
+        // Their time had come: whether their timers had been promoted nobody recorded.
+        job(11, 'scheduled', 55, {}),
+        job(12, 'scheduled', 5, { lane: 'e' }),
+        job(13, 'queued', 6, { lane: 'e' }),
+        job(14, 'retrying', 7, { lane: 'f', holds: true }),
+      ],
+      80,
+    ),
   ];
   const of = (name: string, key: string) =>
     commands.filter((each) => each[0] === name && each[1] === key).map((each) => number(each.join(' ')));
-  expect(of('XADD', keys.work('default', 'normal'))).toEqual([2, 5, 7]);
+  expect(of('XADD', keys.work('default', 'normal'))).toEqual([12, 14, 2, 5, 11, 7]);
   expect(of('RPUSH', keys.parked('default', 'a'))).toEqual([1, 3]);
   expect(of('RPUSH', keys.parked('default', 'b'))).toEqual([6]);
   expect(of('RPUSH', keys.parked('default', 'c'))).toEqual([8]);
+  expect(of('RPUSH', keys.parked('default', 'e'))).toEqual([13]);
   expect(of('ZADD', keys.timers)).toEqual([9, 10]);
   const held = commands.filter((each) => each[0] === 'HSET' && each[1] === keys.blocked('default'));
   const holders = Object.fromEntries(held.map((each) => [each[2], number(String(each[3]))]));
-  expect(holders).toEqual({ a: 2, b: 4, c: 7, d: 9 });
+  expect(holders).toEqual({ a: 2, b: 4, c: 7, d: 9, e: 12, f: 14 });
 });

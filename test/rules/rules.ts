@@ -836,6 +836,20 @@ export const RULES: readonly Rule[] = [
     },
   },
   {
+    rule: 'What was due when Redis was made anew waits in its place, though it had a timer',
+    without: [
+      {
+        file: 'src/consumers/recovery/restore.ts',
+        from: 'if (onTimer && state.dueAt > now) {',
+        to: 'if (onTimer) {',
+      },
+    ],
+    test: {
+      file: 'test/consumers/recovery.test.ts',
+      name: 'jobs wait as they did: holders first, then in the order of becoming due, ties by position',
+    },
+  },
+  {
     rule: 'Going over to a rebuilt table fences who is at work on the old one',
     without: [
       {

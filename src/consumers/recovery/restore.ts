@@ -66,7 +66,8 @@ export async function restorePartition(
     waiting.push({ ...job, state: withoutPayload(state) });
     jobs++;
   }
-  for (const command of workOf(keys, waiting)) await writes.add(command);
+  const [seconds] = await redis.time();
+  for (const command of workOf(keys, waiting, Number(seconds) * 1_000)) await writes.add(command);
 
   for await (const { scheduleId, at } of nextTicks({ db, archives }, partition)) {
     await writes.add(['ZADD', keys.ticks, at, scheduleId]);
@@ -92,8 +93,16 @@ function withoutPayload(state: UnfinishedJob['state']): UnfinishedJob['state'] {
 
 type Command = readonly [name: string, ...args: (string | number)[]];
 
-/** Where each of the jobs waits: in the order in which they became due, ties by position. */
-export function* workOf(keys: PartitionKeys, jobs: readonly UnfinishedJob[]): Generator<Command> {
+/**
+ * Where each of the jobs waits: in the order in which they became due, ties by position. What was due by `now` (ms since 1970,
+ * by Redis' clock) waits among the others, and not for a timer, behind which all others would come first: no event says
+ * whether its timer was promoted.
+ */
+export function* workOf(
+  keys: PartitionKeys,
+  jobs: readonly UnfinishedJob[],
+  now: number,
+): Generator<Command> {
   const inOrder = jobs.toSorted((a, b) => a.state.dueAt - b.state.dueAt || a.dueSeq - b.dueSeq);
   const holders = new Map<string, UnfinishedJob>();
   for (const job of inOrder) {
@@ -103,7 +112,8 @@ export function* workOf(keys: PartitionKeys, jobs: readonly UnfinishedJob[]): Ge
   for (const job of inOrder) {
     const { jobId, state, dueSeq } = job;
     const lane = laneOf(job);
-    if (state.phase === 'scheduled' || state.phase === 'retrying') {
+    const onTimer = state.phase === 'scheduled' || state.phase === 'retrying';
+    if (onTimer && state.dueAt > now) {
       const { queue, priority, type } = state.spec;
       const timer = { queue, priority, type, jobId, dueAt: state.dueAt, ...optional(job) };
       const at = String(dueSeq).padStart(14, '0');
