@@ -25,13 +25,15 @@ export type ParkedEvent = {
   readonly error: string;
 };
 
-/** Records events as parked. At most a batch of them. */
+/** Of one statement: Postgres takes 65,535 parameters. */
+const SLICE = 1_000;
+
+/** Records events as parked, however many. */
 export async function parkEvents(
   trx: Transaction<Database>,
   group: string,
   parked: readonly ParkedEvent[],
 ): Promise<void> {
-  if (parked.length === 0) return;
   const rows = parked.map(({ event, rowKey, because, error }) => ({
     group_name: group,
     partition: event.partition,
@@ -41,7 +43,11 @@ export async function parkEvents(
     because,
     error: storable(error).slice(0, 1000),
   }));
-  await trx.insertInto('parked_events').values(rows).execute();
+  for (let from = 0; from < rows.length; from += SLICE)
+    await trx
+      .insertInto('parked_events')
+      .values(rows.slice(from, from + SLICE))
+      .execute();
 }
 
 /** Whether the group parked the event at any of these positions. */
