@@ -186,7 +186,7 @@ async function written(trx: Transaction<Database>, write: () => Promise<void>): 
 }
 
 /** SQLSTATE classes 22 (a value that the type can't hold) and 23 (a constraint): no retry would help. */
-function isUnwritable(error: unknown): boolean {
+export function isUnwritable(error: unknown): boolean {
   return (
     error instanceof Error &&
     'code' in error &&

@@ -95,7 +95,8 @@ describe.each(subjects)('the read model $name', (subject) => {
         for (const log of logs) await writeLedger(world, log.slice(0, half(log)));
         const rebuild = await subject.begin(world, 2);
         const writeEveryMs = rowsAtHand % 2 === 0 ? 0 : 1_000;
-        const options = { parks: false, page, rowsAtHand, writeEveryMs };
+        const charactersAtHand = rowsAtHand === 5 ? 300 : 32_000_000;
+        const options = { parks: false, page, rowsAtHand, charactersAtHand, writeEveryMs };
         const never = new AbortController().signal;
         for (const [partition] of logs.entries()) {
           for (const pages of cuts) {

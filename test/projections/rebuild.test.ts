@@ -4,6 +4,7 @@ import type { RawEvent } from '../../src/domain/event.ts';
 import { codec } from '../../src/domain/events.ts';
 import { type JobId, streamId } from '../../src/domain/ids.ts';
 import type { JobEvent } from '../../src/domain/jobs/events.ts';
+import { LogGapError } from '../../src/eventstore/log.ts';
 import { openDatabase } from '../../src/eventstore/postgres.ts';
 import { FencedError } from '../../src/eventstore/types.ts';
 import type { Database } from '../../src/projections/database.ts';
@@ -158,6 +159,40 @@ describe('A rebuild', () => {
     expect((await findJob(world.db, a))?.status).toBe('running');
     const parked = world.db.selectFrom('parked_events').select(['group_name', 'row_key', 'seq']);
     expect(await parked.execute()).toEqual([{ group_name: 'projection:jobs@2', row_key: b, seq: 2 }]);
+  });
+
+  it('parks, or ends at, an event whose row Postgres can’t hold, as live batches do', async () => {
+    const log = logOf([a, enqueued], [b, enqueued], [a, started], [b, started]);
+    const never = (meta: string) =>
+      JSON.stringify({ ...JSON.parse(meta), at: '+275760-01-01T00:00:00.000Z' });
+    await writeLedger(
+      world,
+      log.map((event) => (event.seq === 3 ? { ...event, meta: never(event.meta) } : event)),
+    );
+    await expect(filled(await begin())).rejects.toThrow(/the rebuild is over: JobStarted .*seq 3/);
+    const rebuild = await begin({ parks: true });
+    await filled(rebuild);
+    expect(await swap(world.db, projection, rebuild)).toBe('swapped');
+    expect([(await findJob(world.db, a))?.status, (await findJob(world.db, b))?.status]).toEqual([
+      'queued',
+      'running',
+    ]);
+    const parked = world.db.selectFrom('parked_events').select(['row_key', 'seq', 'because']);
+    expect(await parked.execute()).toEqual([{ row_key: a, seq: 3, because: 'row' }]);
+  });
+
+  it('parks very many events at once', async () => {
+    const log = createLog(0);
+    for (let n = 0; n < 10_000; n++) log.append(b, started);
+    for (let from = 0; from < 10_000; from += 1_000)
+      await writeLedger(world, log.events.slice(from, from + 1_000));
+    const rebuild = await begin({ parks: true });
+    expect((await filled(rebuild)).at.seq).toBe(10_000);
+  });
+
+  it('stops at a gap in the ledger, rather than going live without what is missing', async () => {
+    await writeLedger(world, [...events.slice(0, 1), ...events.slice(2)]);
+    await expect(filled(await begin())).rejects.toThrow(LogGapError);
   });
 
   it('waits for who reads the old table for long, without holding up the others', async () => {
