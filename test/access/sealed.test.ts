@@ -1,10 +1,10 @@
-import { randomBytes } from 'node:crypto';
+import { createSecretKey, randomBytes } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { type PersonKey, seal, sealJson } from '../../src/access/people.ts';
 import { holdsSealed, mapSealed, openDeep } from '../../src/access/sealed.ts';
 
-const ada: PersonKey = { accountId: 'acc-ada', key: randomBytes(32) };
-const bob: PersonKey = { accountId: 'acc-bob', key: randomBytes(32) };
+const ada: PersonKey = { accountId: 'acc-ada', key: createSecretKey(randomBytes(32)) };
+const bob: PersonKey = { accountId: 'acc-bob', key: createSecretKey(randomBytes(32)) };
 
 test('what was sealed as JSON is the same value again, wherever it stands', () => {
   const payload = { said: 'ä', n: [1, null, { deep: true }] };
