@@ -6,12 +6,11 @@ import { type Account, Erased } from '../domain/accounts.ts';
 import { type AccountId, parseStreamId } from '../domain/ids.ts';
 import { callerOf } from './authentication.ts';
 import { type ContextOf, commandAnswer, doneOf } from './commands.ts';
-import { limit } from './limits.ts';
 import { Problem } from './problems.ts';
 import { Id, Strict, Time, Version } from './schemas.ts';
 import type { Bound, Routes } from './types.ts';
 
-/** Guesses at a password by who holds a token, from one address. */
+/** Guesses at a password by who holds a token. */
 export const ERASURE_LIMIT: LimitPolicy = {
   kind: 'window',
   name: 'erasures',
@@ -68,16 +67,14 @@ export function erasureRoutes(deps: ErasureDeps): Routes {
           body: Password,
           response: { 202: Accepted },
         },
-        config: { auth: 'account', command: true },
+        config: { auth: 'account', command: true, limits: [{ policy: ERASURE_LIMIT, by: 'account' }] },
       },
       async (request, reply) => {
         const { accountId } = callerOf(request);
-        const subject = `${accountId}\n${request.ip}`;
-        await limit(deps.takeLimit, reply, [{ policy: ERASURE_LIMIT, subject }]);
         if (!(await deps.passwordMatches(accountId, request.body.password))) {
           throw new Problem('wrong_credentials', 'The password is wrong. Nothing was erased.');
         }
-        await deps.takeLimit(ERASURE_LIMIT, subject, GIVEN_BACK);
+        await deps.takeLimit(ERASURE_LIMIT, accountId, GIVEN_BACK);
         const done = doneOf(await deps.eraseAccount(deps.contextOf(request), { accountId }));
         const receipt = signText(deps.hmac, RECEIPT, accountId);
         commandAnswer(reply, done, { status: 202, location: `/v1/erasures/${receipt}` });

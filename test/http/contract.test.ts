@@ -254,6 +254,16 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
     await ask('GET', path);
   }
   for (const code of ['not_found', 'nothing']) await ask('GET', `/problems/${code}`, {}, '/problems/{code}');
+  const erasing = '/v1/accounts/me/erasure';
+  await ask('POST', erasing, { body: { password: person.password } });
+  await ask('POST', erasing, { token, body: {} });
+  await ask('POST', erasing, { token, body: { password: 'wrong' } });
+  const another = await client.register();
+  const { password } = another;
+  const erased = await ask('POST', erasing, { token: another.token, body: { password } });
+  for (const receipt of [String(erased.headers.get('location')), '/v1/erasures/none']) {
+    await ask('GET', receipt, {}, '/v1/erasures/{receipt}');
+  }
   for (let times = 0; times < 2; times++) {
     await ask('DELETE', '/v1/sessions/current', { token }, '/v1/sessions/{id}');
   }

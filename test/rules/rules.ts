@@ -13,6 +13,10 @@ const COMMIT = 'src/eventstore/commit.lua';
 const TAKE = 'src/consumers/take.lua';
 const READING = 'src/projections/reading.ts';
 const REACTIONS = 'src/commands/reactions.ts';
+const ERASING = 'src/consumers/erasures.ts';
+const ERASURE_TEST = 'test/e2e/erasure.test.ts';
+const FOUND_NOWHERE =
+  'is found nowhere any more: not in Redis, tables, files, a rebuilt read model, or one that lagged behind';
 const ARCHIVING = 'src/eventstore/archive/write.ts';
 
 export const RULES: readonly Rule[] = [
@@ -1188,6 +1192,77 @@ export const RULES: readonly Rule[] = [
     test: {
       file: 'test/e2e/events.test.ts',
       name: 'operators read all events by type, stream, request and time, from files, ledger and log alike',
+    },
+  },
+  {
+    rule: 'Nothing of a person is deleted before the ledger holds the event that says that they are erased',
+    without: [
+      { file: ERASING, from: '  await erasureIsHeld(deps, accountId, signal);\n', to: '' },
+      { file: ERASING, from: '      await ledgerHolds(db, heads, signal);\n', to: '' },
+    ],
+    test: { file: ERASURE_TEST, name: FOUND_NOWHERE },
+  },
+  {
+    rule: 'From the commit that erases a person on no access token of theirs is good, whatever sessions there are',
+    without: [
+      { file: 'src/access/sessions.ts', from: "    if (isErased(account)) return 'ended';\n", to: '' },
+    ],
+    test: { file: ERASURE_TEST, name: FOUND_NOWHERE },
+  },
+  {
+    rule: 'A registration that is sent again makes nothing of an account that was erased since',
+    without: [
+      {
+        file: 'src/commands/accounts.ts',
+        from: "  if (isErased(known)) return { kind: 'refused', refusal: wasErased().refusal };\n",
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/commands/erasures.test.ts',
+      name: 'makes nothing of it again: a registration that is sent once more gets neither key nor password',
+    },
+  },
+  {
+    rule: 'What a restored Postgres brings back of persons who were erased since goes again',
+    without: [
+      {
+        file: 'src/app/projectors.ts',
+        from: 'keepErased(db, base.logger)',
+        to: '{ stop: () => {} }; void keepErased',
+      },
+    ],
+    test: {
+      file: ERASURE_TEST,
+      name: 'is done by an operator, with a reason, and again after Postgres was restored to before it',
+    },
+  },
+  {
+    rule: 'What an account’s job says is sealed before anything is written, and what it comes to before it is recorded',
+    without: [
+      {
+        file: 'src/consumers/conclude.ts',
+        from: 'recordCompletion(deps, run, sealer.json(performed.value))',
+        to: 'recordCompletion(deps, run, performed.value)',
+      },
+    ],
+    test: {
+      file: ERASURE_TEST,
+      name: 'is sealed wherever it is kept, told to whom it is for, and gone with the key',
+    },
+  },
+  {
+    rule: 'No process uses the key of a person for longer than two seconds without asking for it again',
+    without: [
+      {
+        file: 'src/access/person-keys.ts',
+        from: 'ready: (accountId) => fresh(accountId, KEY_MS)',
+        to: 'ready: (accountId) => fresh(accountId, OUTAGE_MS)',
+      },
+    ],
+    test: {
+      file: 'test/access/person-keys.test.ts',
+      name: 'a key that was deleted is gone from every process two seconds later',
     },
   },
 ];
