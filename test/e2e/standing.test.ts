@@ -1,3 +1,7 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { expect, test } from 'vitest';
 import { waitUntil } from '../support/installation.ts';
 import { ownRedisSetting, sharedSetting } from '../support/setting.ts';
@@ -145,6 +149,34 @@ test('while Redis is away it is said so, and what only it knows is unknown rathe
   const status = await installation.cli(['status']);
   expect([status.code, status.stdout]).toEqual([
     1,
-    expect.stringMatching(/projection:jobs@2 +projection +\S+ +\S+ of 4 +0 +\? +\? +0/),
+    expect.stringMatching(/projection:jobs@2 +projection +\? +\? of 4 +\? +\? +\? +0/),
   ]);
+});
+
+test('while Postgres is away the command line says so, and what Redis knows', async () => {
+  const { installation } = await sharedSetting();
+  await installation.start('projectors');
+  const child = spawn(process.execPath, ['src/cli/main.ts', 'status', '--json'], {
+    cwd: join(import.meta.dirname, '..', '..'),
+    env: {
+      PATH: process.env.PATH ?? '',
+      ...installation.environment,
+      DATABASE_URL: 'postgres://nobody:x@127.0.0.1:1/nothing',
+    },
+  });
+  const [output, [code]] = await Promise.all([text(child.stdout), once(child, 'exit')]);
+  const told = JSON.parse(output) as {
+    overview: Record<string, unknown>;
+    groups: Group[];
+    problems: string[];
+  };
+  expect(told.overview).toMatchObject({
+    redis: { ok: true },
+    postgres: { ok: false },
+    processes: { projectors: 1 },
+  });
+  const jobs = told.groups.find(({ id }) => id === 'projection:jobs@2');
+  expect(jobs).toMatchObject({ owned: 4, members: [expect.any(String)] });
+  expect(jobs).not.toHaveProperty('lagEvents');
+  expect([code, told.problems.join()]).toEqual([1, expect.stringContaining('Postgres is away')]);
 });

@@ -37,17 +37,20 @@ async function groupStanding(
 ): Promise<GroupStanding> {
   const { redis, postgres } = found;
   const shares = await sharesOf(found, name, kind);
-  const members = [...(redis?.members ?? [])].flatMap(([role, its]) =>
-    role === 'api' ? [] : [...its].filter(([, groups]) => groups.has(name)).map(([member]) => member),
-  );
   return {
-    ...{ id: name, kind, members, partitions: shares.length },
-    owned: shares.filter(({ owner }) => owner !== undefined).length,
+    ...{ id: name, kind, partitions: shares.length },
+    ...(redis ? { members: membersOf(redis, name), owned: shares.filter(({ owner }) => owner).length } : {}),
     ...together(shares),
     ...(kind === 'projection' && postgres ? { parked: postgres.parked.get(name)?.events ?? 0 } : {}),
     ...pauseOf(found, name),
     shares,
   };
+}
+
+function membersOf({ members }: RedisStanding, group: string): string[] {
+  return [...members].flatMap(([role, its]) =>
+    role === 'api' ? [] : [...its].filter(([, groups]) => groups.has(group)).map(([member]) => member),
+  );
 }
 
 /** All versions of all read models that there are tables of. */

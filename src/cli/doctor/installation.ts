@@ -21,8 +21,10 @@ export async function examineInstallation(
 ): Promise<Finding[]> {
   const pending = await pendingMigrations(db);
   if (pending.length > 0) return [fail('migrations', `pending: ${pending.join(', ')}`, 'millrace migrate')];
-  const findings = [ok('migrations', 'none is pending'), await partitions(db, config)];
-  if (!connection) return findings;
+  const said = await partitions(db, config);
+  const findings = [ok('migrations', 'none is pending'), said];
+  // With another number of partitions all keys have other names.
+  if (!connection || said.verdict === 'fail') return findings;
   const keys = createKeys(config.KEY_PREFIX, config.PARTITIONS);
   findings.push(await trust(db, connection, keys), await losses(db));
   const standing = await readStanding({
@@ -101,7 +103,9 @@ function processes({ overview }: Standing): Finding[] {
 
 /** Of groups that somebody runs: those that nobody runs are said to lack a process. */
 function leases({ groups, workers }: Standing): Finding {
-  const orphans = groups.filter(({ members, owned, partitions }) => members.length > 0 && owned < partitions);
+  const orphans = groups.filter(
+    ({ members, owned = 0, partitions }) => members?.length && owned < partitions,
+  );
   const alive = new Set(workers.map(({ member }) => member));
   const dead = new Set(
     groups.flatMap(({ shares }) =>

@@ -13,11 +13,12 @@ export const groupColumns: readonly Column<GroupStanding>[] = [
   { title: 'KIND', of: ({ kind }) => kind },
   {
     title: 'STATE',
-    of: ({ paused, members }) => (paused ? 'paused' : members.length > 0 ? 'running' : 'nobody'),
-    colour: ({ paused, members }) => (paused || members.length === 0 ? 'yellow' : undefined),
+    of: ({ paused, members }) =>
+      paused ? 'paused' : !members ? '?' : members.length > 0 ? 'running' : 'nobody',
+    colour: ({ paused, members }) => (paused || members?.length === 0 ? 'yellow' : undefined),
   },
-  { title: 'OWNED', of: ({ owned, partitions }) => `${owned} of ${partitions}`, right: true },
-  { title: 'PROCESSES', of: ({ members }) => String(members.length), right: true },
+  { title: 'OWNED', of: ({ owned, partitions }) => `${known(owned)} of ${partitions}`, right: true },
+  { title: 'PROCESSES', of: ({ members }) => known(members?.length), right: true },
   {
     title: 'BEHIND',
     of: ({ kind, lagEvents }) => (kind === 'work' ? '' : known(lagEvents)),

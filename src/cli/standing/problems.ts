@@ -13,7 +13,7 @@ export function problemsOf({ overview, groups, projections }: Standing): readonl
     if (redis.ok && !processes[role]) problems.push(`No process runs the role ${role}.`);
   }
   for (const { id, members, owned, partitions } of groups) {
-    if (members.length > 0 && owned < partitions) {
+    if (members?.length && owned !== undefined && owned < partitions) {
       problems.push(`${partitions - owned} of ${partitions} partitions of ${id} are in nobody's hands.`);
     }
   }

@@ -2,35 +2,57 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { readQueues } from '../../app/queues.ts';
 import { readStanding } from '../../app/standing/read.ts';
 import { JobQueue } from '../../domain/jobs/events.ts';
+import { connectReader } from '../../eventstore/connections.ts';
 import { createKeys } from '../../eventstore/partitions.ts';
 import { StoreUnavailableError } from '../../eventstore/types.ts';
+import { problemOf } from '../../http/failures.ts';
 import type { QueueView } from '../../http/queues.ts';
 import type { Standing } from '../../http/standing/routes.ts';
 import { countScheduled } from '../../projections/jobs/queries.ts';
+import { messageOf } from '../doctor/finding.ts';
 import { type WriteSide, withInstallation, withPostgres } from '../installation.ts';
 import { createTable, drawFacts, style } from '../output/table.ts';
 import { groupColumns, projectionColumns, queueColumns } from './columns.ts';
 import { problemsOf } from './problems.ts';
 
 const AGAIN_MS = 2_000;
+const READY_WITHIN_MS = 1_000;
 
 type Read = { readonly standing: Standing; readonly queues: readonly QueueView[] };
 
-/** Runs with a way to read where everything stands; while Redis is away, with what Postgres says. */
+/** Runs with a way to read where everything stands; while a server is away, with what the other one says. */
 async function withStanding<T>(use: (read: () => Promise<Read>) => Promise<T>): Promise<T> {
   try {
     return await withInstallation((side, { config }) => use(() => readAll(side, config.KEY_PREFIX)));
   } catch (error) {
-    if (!(error instanceof StoreUnavailableError)) throw error;
-    return withPostgres((db, config) =>
-      use(async () => {
-        const keys = createKeys(config.KEY_PREFIX, config.PARTITIONS);
-        const deps = { db, keys, prefix: config.KEY_PREFIX, redis: undefined, now: () => new Date() };
-        const standing = await readStanding({ ...deps, fencedBecause: () => error.message });
-        return { standing, queues: [] };
-      }),
-    );
+    const isAway =
+      error instanceof StoreUnavailableError || problemOf(error)?.code === 'read_store_unavailable';
+    if (!isAway) throw error;
+    return withWhatIsThere(messageOf(error), use);
   }
+}
+
+/** Looks only: what an event store needs to be opened is not there. */
+async function withWhatIsThere<T>(
+  problem: string,
+  use: (read: () => Promise<Read>) => Promise<T>,
+): Promise<T> {
+  return withPostgres(async (db, config) => {
+    const { KEY_PREFIX: prefix, REDIS_URL: url } = config;
+    const connection = connectReader({ url, name: 'status' });
+    try {
+      const isThere = await connection.whenReady(READY_WITHIN_MS).then(
+        () => true,
+        () => false,
+      );
+      const redis = isThere ? connection.redis : undefined;
+      const keys = createKeys(prefix, config.PARTITIONS);
+      const deps = { db, keys, prefix, redis, now: () => new Date(), fencedBecause: () => problem };
+      return await use(async () => ({ standing: await readStanding(deps), queues: [] }));
+    } finally {
+      connection.close();
+    }
+  });
 }
 
 async function readAll(side: WriteSide, prefix: string): Promise<Read> {

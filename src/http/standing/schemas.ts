@@ -40,8 +40,10 @@ export const GroupStanding = Type.Object({
   kind: Type.Enum(['ledger', 'projection', 'reactor', 'work'], {
     description: 'What takes work takes it in no order, so it has no position.',
   }),
-  members: Type.Array(Type.String(), { description: 'Processes that run it.' }),
-  owned: Count('Partitions that somebody has.'),
+  members: Type.Optional(
+    Type.Array(Type.String(), { description: 'Processes that run it. Absent: unknown.' }),
+  ),
+  owned: Type.Optional(Count('Partitions that somebody has. Absent: unknown.')),
   partitions: Count('Partitions there are.'),
   lagEvents: LagEvents,
   lagSeconds: LagSeconds,
