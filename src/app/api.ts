@@ -55,7 +55,7 @@ import { changeGroup, foreseeGroupChange, groupOfReadModel } from './groups.ts';
 import { masterKeysOf } from './people.ts';
 import { readQueues } from './queues.ts';
 import { openReading } from './reading.ts';
-import { cancellable, cancelRebuild, foreseeRebuild, lastRebuild, rebuildReadModel } from './rebuilds.ts';
+import { cancelRebuild, foreseeCancel, foreseeRebuild, lastRebuild, rebuildReadModel } from './rebuilds.ts';
 import { foreseeReplay, requestReplay } from './replays.ts';
 import { byLane, foreseeSettling, requestSettling } from './settling.ts';
 import { readStanding } from './standing/read.ts';
@@ -256,7 +256,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         contextOf,
         lastRebuild: (name) => lastRebuild(db, name),
         foreseeRebuild: (name) => foreseeRebuild(db, name),
-        cancellable: (name) => cancellable(db, name),
+        foreseeCancel: (name) => foreseeCancel(db, name),
         rebuild: (...rest) => rebuildReadModel(rebuilds, ...rest),
         cancel: (...rest) => cancelRebuild(rebuilds, ...rest),
       }),

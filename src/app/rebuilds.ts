@@ -49,9 +49,8 @@ export async function rebuildReadModel(
   const projection = named(name);
   if (!projection) return { kind: 'refused', refusal: noSuch(name).refusal };
   const parameters = { ...settings };
-  const recorded = await recordIf(deps, context, () => rebuildable(deps.db, name), {
-    ...{ operation: 'projection.rebuild', target: name, parameters },
-  });
+  const operation = { operation: 'projection.rebuild', target: name, parameters };
+  const recorded = await recordOperation(deps.commands, context, operation, () => rebuildable(deps.db, name));
   if (recorded.kind !== 'done') return recorded;
   try {
     const begun = await beginRebuild(deps.db, projection, {
@@ -65,31 +64,41 @@ export async function rebuildReadModel(
   }
 }
 
-/** Ends the rebuild that is under way, once that is recorded: nothing is left of it. */
+/**
+ * Ends the rebuild that is under way, once that is recorded: nothing is left of it. Another version's, too: its code may be
+ * gone.
+ */
 export async function cancelRebuild(
   deps: RebuildDeps,
   context: CommandContext,
   name: string,
 ): Promise<CommandResult<RebuildView>> {
-  const { db } = deps;
-  const recorded = await recordIf(deps, context, () => cancellable(db, name), {
-    ...{ operation: 'projection.rebuild.cancel', target: name, parameters: {} },
+  const { db, commands } = deps;
+  const operation = { operation: 'projection.rebuild.cancel', target: name, parameters: {} };
+  const recorded = await recordOperation(commands, context, operation, async () => {
+    const foreseen = await foreseeCancel(db, name);
+    return foreseen.ok ? { ok: true, events: [] } : foreseen;
   });
   if (recorded.kind !== 'done') return recorded;
-  const [underWay] = await ours(db, name);
+  const underWay = await endable(db, name);
+  const ofName = ({ projection }: Rebuild) => projection === name;
+  const last = underWay ?? (await lastRebuilds(db)).filter(ofName).sort((a, b) => b.id - a.id)[0];
+  if (!last) throw new Error(`the rebuild of ${name} is gone`);
   if (underWay) {
     await giveUpRebuild(db, underWay.id, 'cancelled', `cancelled by ${context.actor}: ${context.reason}`);
   }
-  const body = await lastRebuild(db, name);
-  if (!body) throw new Error(`the rebuild of ${name} is gone`);
-  return { ...recorded, body };
+  const now = await db.selectFrom('rebuilds').selectAll().where('id', '=', last.id).executeTakeFirstOrThrow();
+  return { ...recorded, body: viewRebuild(now) };
 }
 
-/** Refused with `not_found`, `no_rebuild`. */
-export async function cancellable(db: Db, name: string): Promise<Decision<never>> {
-  if (!named(name)) return noSuch(name);
-  if ((await ours(db, name)).length > 0) return { ok: true, events: [] };
-  return refuse('no_rebuild', `No rebuild of ${name} is under way.`);
+/** What a cancel would end. Refused with `not_found`, `no_rebuild`. */
+export async function foreseeCancel(
+  db: Db,
+  name: string,
+): Promise<{ readonly ok: true; readonly rebuild: RebuildView } | ReturnType<typeof refuse>> {
+  const rebuild = await endable(db, name);
+  if (rebuild) return { ok: true, rebuild: viewRebuild(rebuild) };
+  return named(name) ? refuse('no_rebuild', `No rebuild of ${name} is under way.`) : noSuch(name);
 }
 
 async function rebuildable(db: Db, name: string): Promise<Decision<never>> {
@@ -103,26 +112,14 @@ async function rebuildable(db: Db, name: string): Promise<Decision<never>> {
   );
 }
 
-/**
- * What was recorded under this key before goes on, though it would be refused by now: it is what makes it so. The key
- * tells, so the record comes first where there is one.
- */
-async function recordIf(
-  { commands }: RebuildDeps,
-  context: CommandContext,
-  decide: () => Promise<Decision<never>>,
-  operation: Parameters<typeof recordOperation>[2],
-) {
-  if (!context.idempotency) {
-    const decision = await decide();
-    if (!decision.ok) return { kind: 'refused' as const, refusal: decision.refusal };
-  }
-  return recordOperation(commands, context, operation);
-}
-
 const named = (name: string) => Object.values(projections).find((projection) => projection.name === name);
 const isOurs = ({ projection, version }: Rebuild) => named(projection)?.version === version;
 const ours = async (db: Db, name: string) => (await activeRebuilds(db, name)).filter(isOurs);
+/** That of this code's version before others'. */
+const endable = async (db: Db, name: string) => {
+  const underWay = await activeRebuilds(db, name);
+  return underWay.find(isOurs) ?? underWay[0];
+};
 
 function noSuch(name: string): ReturnType<typeof refuse> {
   const names = Object.values(projections).map((projection) => projection.name);

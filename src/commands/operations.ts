@@ -1,3 +1,4 @@
+import type { Decision } from '../domain/decision.ts';
 import { partitionOf } from '../domain/ids.ts';
 import { recordOperation as decide, type Operation, operationFold } from '../domain/operations.ts';
 import { type CommandContext, type CommandDeps, type CommandResult, changeOf, handle } from './handle.ts';
@@ -15,6 +16,8 @@ export type OperationRecorded = {
  *
  * With an idempotency key it is recorded once, however often the request comes. Refused with `reason_missing`.
  * Throws as `handle` does: then nothing may be changed either.
+ * @param allowed refuses what can't be done now, before it is recorded; what was recorded under this key goes on, as it may
+ * be what makes it so
  *
  * @example
  * const recorded = await recordOperation(deps, context, {
@@ -26,12 +29,15 @@ export async function recordOperation(
   deps: CommandDeps,
   asked: CommandContext,
   operation: Operation,
+  allowed?: () => Promise<Decision<never>>,
 ): Promise<CommandResult<OperationRecorded>> {
   const context = ofTheRecord(asked);
   const partition = anyPartition(deps);
   const minted = await mintId(deps, context, 'op', partition);
   if (!minted.ok) return { kind: 'key_reused' };
   return handle<OperationRecorded>(deps, context, partitionOf(minted.id), async () => {
+    const may = await allowed?.();
+    if (may && !may.ok) return may;
     const record = await streamFor(deps, minted.id, operationFold, minted.fresh);
     const decision = decide(record.state, operation, context.reason);
     if (!decision.ok) return decision;

@@ -1,6 +1,6 @@
 import { Type } from 'typebox';
 import type { CommandContext, CommandResult } from '../commands/handle.ts';
-import type { Decision, Refusal } from '../domain/decision.ts';
+import type { Refusal } from '../domain/decision.ts';
 import type { RebuildView } from '../projections/rebuild/progress.ts';
 import { revalidatedList } from './caching.ts';
 import { type ContextOf, commandAnswer, doneOf } from './commands.ts';
@@ -40,7 +40,11 @@ export type RebuildRoutesDeps = {
   ) => Promise<
     { readonly ok: true; readonly events: number } | { readonly ok: false; readonly refusal: Refusal }
   >;
-  readonly cancellable: (name: string) => Promise<Decision<never>>;
+  readonly foreseeCancel: (
+    name: string,
+  ) => Promise<
+    { readonly ok: true; readonly rebuild: RebuildView } | { readonly ok: false; readonly refusal: Refusal }
+  >;
   readonly rebuild: (
     context: CommandContext,
     name: string,
@@ -126,8 +130,7 @@ export function rebuildRoutes(deps: RebuildRoutesDeps): Routes {
         operatorOf(request);
         const { name } = request.params;
         if (request.query.dryRun) {
-          allowed(await deps.cancellable(name));
-          const status = (await deps.lastRebuild(name))?.phase ?? 'filling';
+          const { phase: status } = allowed(await deps.foreseeCancel(name)).rebuild;
           return reply.code(200).send({ count: 1, sample: [{ id: name, status }] });
         }
         const context = reasonedContext(deps.contextOf, request, request.body.reason);

@@ -136,7 +136,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     foreseeGroupChange: async () => ({ ok: true as const, changes: true }),
     lastRebuild: async (name: string) => (name === 'jobs' ? rebuildOfJobs : undefined),
     foreseeRebuild: async () => ({ ok: true as const, events: 12 }),
-    cancellable: async () => ({ ok: true as const, events: [] }),
+    foreseeCancel: async () => ({ ok: true as const, rebuild: rebuildOfJobs }),
     rebuild: async () => done(rebuildOfJobs),
     cancel: async () => done({ ...rebuildOfJobs, phase: 'cancelled' as const }),
     foreseeReplay: async () => ({

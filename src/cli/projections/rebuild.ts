@@ -1,13 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { Db } from '../../app/base.ts';
-import {
-  cancellable,
-  cancelRebuild,
-  foreseeRebuild,
-  lastRebuild,
-  rebuildReadModel,
-} from '../../app/rebuilds.ts';
+import { cancelRebuild, foreseeCancel, foreseeRebuild, rebuildReadModel } from '../../app/rebuilds.ts';
 import type { CommandResult } from '../../commands/handle.ts';
 import { type RebuildView, viewRebuild } from '../../projections/rebuild/progress.ts';
 import { agreed, type ChangeOptions, changeOptions, checked, contextOf, RefusedError } from '../changes.ts';
@@ -74,10 +68,9 @@ async function cancel(name: string, options: ChangeOptions): Promise<void> {
   checked(`End the rebuild of ${name}?`, options);
   await withInstallation(async (side, { config }) => {
     const { db, commands } = side;
-    const decision = await cancellable(db, name);
-    if (!decision.ok) throw new RefusedError(decision.refusal.code, decision.refusal.detail);
-    const underWay = await lastRebuild(db, name);
-    if (options.dryRun && underWay) return say(underWay, options);
+    const foreseen = await foreseeCancel(db, name);
+    if (!foreseen.ok) throw new RefusedError(foreseen.refusal.code, foreseen.refusal.detail);
+    if (options.dryRun) return say(foreseen.rebuild, options);
     await agreed(`End the rebuild of ${name}?`, options);
     const deps = { db, commands, partitions: config.PARTITIONS };
     say(done(await cancelRebuild(deps, contextOf(config, options), name)), options);
@@ -93,7 +86,7 @@ function done(result: CommandResult<RebuildView>): RebuildView {
 /** Until it is over, whoever ended it. */
 async function followed(
   db: Db,
-  { projection, generation }: RebuildView,
+  { projection, version, generation }: RebuildView,
   { json }: ChangeOptions,
 ): Promise<RebuildView> {
   for (;;) {
@@ -101,6 +94,7 @@ async function followed(
       .selectFrom('rebuilds')
       .selectAll()
       .where('projection', '=', projection)
+      .where('version', '=', version)
       .where('generation', '=', generation)
       .orderBy('id', 'desc')
       .executeTakeFirstOrThrow();

@@ -54,7 +54,7 @@ export async function beginRebuild(
       throw new RebuildRefusedError(
         `There is no read model ${name}, version ${version}: run millrace migrate.`,
       );
-    const [underWay] = await activeRebuilds(trx, name);
+    const underWay = (await activeRebuilds(trx, name)).find((each) => each.version === version);
     if (underWay)
       throw new RebuildRefusedError(
         `A rebuild of ${name} is under way since ${underWay.begun_at.toISOString()}: millrace projections cancel ${name} ends it.`,
