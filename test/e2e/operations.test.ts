@@ -68,6 +68,15 @@ test('who did what, when and why is told over HTTP and by the command line, whic
   expect(table).toMatch(/WHEN \(UTC\) +WHO +OPERATION +TARGET/);
   expect(table).toMatch(/system:cli:\S+ +queue\.pause +email +moving/);
 
+  // Its rows are of many streams, some of them with a version in their keys: verified, in part and whole, and made anew.
+  for (const part of [['--since', '1h'], ['--sample', '50%'], []]) {
+    expect((await installation.cli(['verify', 'operations', ...part])).code).toBe(0);
+  }
+  const rebuild = ['projections', 'rebuild', 'operations', '--reason', 'a test', '--yes', '--wait'];
+  expect((await installation.cli(rebuild)).code).toBe(0);
+  expect((await listed('?operation=queue.pause')).length).toBe(1);
+  expect((await listed('?operation=projection.rebuild')).length).toBe(1);
+
   for (const [query, status] of [
     ['?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z', 400],
     ['?cursor=nonsense', 400],
