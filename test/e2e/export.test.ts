@@ -92,23 +92,7 @@ describe('an export of events', () => {
     await installation.startAll();
     const client = installation.client();
     const ada = await client.register();
-    const made = await installation.cli(
-      [
-        'accounts',
-        'create',
-        '--email',
-        'op@example.com',
-        '--name',
-        'Op',
-        '--role',
-        'operator',
-        '--password-stdin',
-        '--json',
-      ],
-      'a long enough password',
-    );
-    expect(made.code, made.stderr).toBe(0);
-    const operator = await client.logIn('op@example.com', 'a long enough password');
+    const operator = await installation.operator();
     const { events } = await client.exportEvents(operator.token);
     const registered = events.find((event) => event.streamId === ada.id);
     expect(registered).toMatchObject({
