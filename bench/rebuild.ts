@@ -90,7 +90,14 @@ async function rebuilt(): Promise<{ seconds: number; filledSeconds: number; rssM
   while (phase !== undefined) {
     await new Promise((resolve) => setTimeout(resolve, 50));
     rssMb = Math.max(rssMb, Math.round(process.memoryUsage.rss() / 2 ** 20));
-    const active = await driveRebuilds({ db, slow, projections: [projection], heads, onSwapped: () => {} });
+    const active = await driveRebuilds({
+      db,
+      slow,
+      projections: [projection],
+      heads,
+      signal: new AbortController().signal,
+      onSwapped: () => {},
+    });
     phase = active[0]?.phase;
     if (phase === 'indexing' && filledSeconds === 0) filledSeconds = since();
   }

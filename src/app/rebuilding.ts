@@ -37,7 +37,7 @@ export function createRebuilding(base: Base, { db, store }: Pick<Parts, 'db' | '
   const phases = new Map<number, RebuildPhase>();
   let timer: NodeJS.Timeout | undefined;
   let looking: Promise<void> | undefined;
-  let stopped = false;
+  const stopped = new AbortController();
 
   const groupOf = (rebuild: Rebuild): OrderedGroup | undefined => {
     const phase = () => phases.get(rebuild.id);
@@ -55,7 +55,7 @@ export function createRebuilding(base: Base, { db, store }: Pick<Parts, 'db' | '
   async function look(onChange: () => void): Promise<void> {
     const known = Object.values(projections);
     const deps = {
-      ...{ db, slow, projections: known, heads: () => store.heads() },
+      ...{ db, slow, projections: known, heads: () => store.heads(), signal: stopped.signal },
       onSwapped: ({ name }: { readonly name: string }, { generation }: Rebuild) =>
         logger.info({ projection: name, generation }, 'a rebuilt read model is live'),
     };
@@ -81,15 +81,17 @@ export function createRebuilding(base: Base, { db, store }: Pick<Parts, 'db' | '
     start(onChange) {
       const tick = () => {
         looking = look(onChange)
-          .catch((err: unknown) => logger.warn({ err }, 'rebuilds could not be looked at'))
+          .catch((err: unknown) => {
+            if (!stopped.signal.aborted) logger.warn({ err }, 'rebuilds could not be looked at');
+          })
           .finally(() => {
-            if (!stopped) timer = setTimeout(tick, LOOK_MS);
+            if (!stopped.signal.aborted) timer = setTimeout(tick, LOOK_MS);
           });
       };
       tick();
     },
     async stop() {
-      stopped = true;
+      stopped.abort();
       clearTimeout(timer);
       await looking;
       await slow.destroy();

@@ -23,6 +23,7 @@ import {
 } from '../../src/projections/rebuild/rebuilds.ts';
 import { swap } from '../../src/projections/rebuild/swap.ts';
 import { createProjectionGroup } from '../../src/projections/runner.ts';
+import { waitUntil } from '../support/installation.ts';
 import { createWorld, type World } from '../support/world.ts';
 import { applyAll, emptyReadModels, start, writeLedger } from './support/harness.ts';
 import { createLog } from './support/histories.ts';
@@ -220,6 +221,7 @@ describe('A rebuild', () => {
     const look = () =>
       driveRebuilds({
         ...{ db: world.db, slow, projections: [projection], heads: async () => [3] },
+        signal: new AbortController().signal,
         onSwapped: (_, { id }) => swapped.push(id),
       });
     const phases: string[] = [];
@@ -228,5 +230,55 @@ describe('A rebuild', () => {
     }
     expect(new Set(phases)).toEqual(new Set(['filling', 'indexing', 'catching up']));
     expect(swapped).toEqual([rebuild.id]);
+  });
+
+  describe('whose indexes take for ever', () => {
+    beforeEach(async () => {
+      await sql`
+        CREATE FUNCTION slowly(id text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+          BEGIN PERFORM pg_sleep(20); RETURN id; END $$`.execute(world.db);
+      const { rows } = await sql<{ name: string }>`
+        SELECT table_name AS name FROM read_models WHERE projection = 'jobs'`.execute(world.db);
+      const live = rows[0]?.name ?? '';
+      await sql`CREATE INDEX ${sql.ref(`${live}_slow`)} ON ${sql.table(live)} (slowly(id))`.execute(world.db);
+      onTestFinished(async () => void (await sql`DROP FUNCTION slowly CASCADE`.execute(world.db)));
+    });
+
+    async function indexing() {
+      await writeLedger(world, events);
+      const rebuild = await begin();
+      await filled(rebuild);
+      const slow = openDatabase<Database>({
+        ...{ url: world.databaseUrl, max: 2, applicationName: 'test', statementTimeoutMs: 0 },
+      });
+      onTestFinished(() => slow.destroy());
+      const stop = new AbortController();
+      const deps = { db: world.db, slow, projections: [projection], heads: async () => [3] };
+      const look = () => driveRebuilds({ ...deps, signal: stop.signal, onSwapped: () => {} });
+      await look();
+      const ended = expect(look()).rejects.toThrow(/cancel/);
+      await waitUntil(async () => {
+        const { rows } = await sql`
+          SELECT FROM pg_stat_activity
+          WHERE query LIKE '%_slow%CREATE INDEX%' OR query LIKE '%CREATE%INDEX%_slow%'`.execute(world.db);
+        return rows.length > 1;
+      }, 'the index to be made');
+      return { rebuild, stop, ended };
+    }
+
+    it('is cancelled at once, and leaves nothing', async () => {
+      const { rebuild, ended } = await indexing();
+      expect(await giveUpRebuild(world.db, rebuild.id, 'cancelled')).toBe(true);
+      await ended;
+      expect(await tables()).not.toContain(rebuild.table_name);
+    });
+
+    it('does not keep a projector from stopping', async () => {
+      const { rebuild, stop, ended } = await indexing();
+      stop.abort();
+      await ended;
+      const [last] = (await lastRebuilds(world.db)).filter(({ id }) => id === rebuild.id);
+      expect(last?.phase).toBe('indexing');
+    });
   });
 });

@@ -15,6 +15,8 @@ export type DriveDeps = {
   readonly heads: () => Promise<readonly number[]>;
   /** One connection without time limits, as indexes take theirs. */
   readonly slow: Kysely<Database>;
+  /** Ends the making of indexes, which takes long. */
+  readonly signal: AbortSignal;
   readonly onSwapped: (projection: Named, rebuild: Rebuild) => void;
 };
 
@@ -48,7 +50,7 @@ async function drive(deps: DriveDeps, projection: Named, rebuild: Rebuild): Prom
     if (rebuild.targets.every((target, partition) => (at.get(partition) ?? 0) >= target))
       await enter(db, rebuild, 'indexing');
   } else if (rebuild.phase === 'indexing') {
-    await indexLike(deps.slow, rebuild.table_name, await liveTable(db, projection));
+    await indexLike(deps, rebuild.table_name, await liveTable(db, projection));
     await enter(db, rebuild, 'catching up');
   } else if (heads.every((head, partition) => head - (at.get(partition) ?? 0) <= NEAR_EVENTS)) {
     if ((await swap(db, projection, rebuild)) !== 'swapped') return;

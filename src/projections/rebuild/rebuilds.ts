@@ -3,7 +3,7 @@ import { ledgerHeads } from '../../eventstore/checkpoints.ts';
 import type { Database } from '../database.ts';
 import type { RebuildsTable } from '../generations.ts';
 import type { AnyProjection } from '../projection.ts';
-import { createTableLike, dropTable } from './tables.ts';
+import { createTableLike, dropTable, endIndexing } from './tables.ts';
 
 export type Rebuild = Selectable<RebuildsTable>;
 type Named = Pick<AnyProjection, 'name' | 'version'>;
@@ -127,6 +127,8 @@ export async function giveUpRebuild(
       .returning(['group_name', 'table_name'])
       .executeTakeFirst();
     if (!ended) return false;
+    // That may take hours, and both who writes and the drop would wait for it.
+    await endIndexing(trx, ended.table_name);
     await forgetGroup(trx, ended.group_name);
     await dropTable(trx, ended.table_name);
     return true;
