@@ -1,6 +1,7 @@
 // How long a client waits to read its own write: from a command's answer to that of a query which brings the
 // command's Position, at 200 commands a second through the real HTTP API, projectors and Postgres. Commands are
 // sent by the clock, whether or not earlier ones were answered, so that a stall shows in every wait it caused.
+// With --rebuild the read models that are asked are rebuilt meanwhile, one rebuild after the other.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { Agent, request } from 'node:http';
@@ -8,7 +9,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { freePort } from '../deploy/local/servers.mjs';
 import { openDatabase } from '../src/eventstore/postgres.ts';
+import { projections } from '../src/features.ts';
+import type { Database } from '../src/projections/database.ts';
 import { migrateToLatest } from '../src/projections/migrate.ts';
+import { activeRebuilds, beginRebuild } from '../src/projections/rebuild/rebuilds.ts';
 import { finish, report, reportMachine } from './harness.ts';
 
 const { values } = parseArgs({
@@ -16,6 +20,7 @@ const { values } = parseArgs({
     rate: { type: 'string', default: '200' },
     seconds: { type: 'string', default: '10' },
     'warm-up': { type: 'string', default: '3' },
+    rebuild: { type: 'boolean', default: false },
   },
 });
 const [rate, seconds, warmUp] = [values.rate, values.seconds, values['warm-up']].map(Number);
@@ -34,10 +39,12 @@ try {
   await untilReady();
   const token = await logIn();
   await run(token, rate * warmUp);
+  const rebuilding = values.rebuild ? startRebuilding() : undefined;
   const waits = (await run(token, rate * seconds)).sort((one, other) => one - other);
+  const rebuilds = await rebuilding?.stop();
   const [p50, p99] = [quantile(waits, 0.5), quantile(waits, 0.99)];
   const max = waits.at(-1) ?? 0;
-  report({ bench: 'freshness', rate, commands: waits.length, p50Ms: p50, p99Ms: p99, maxMs: max });
+  report({ bench: 'freshness', rate, commands: waits.length, rebuilds, p50Ms: p50, p99Ms: p99, maxMs: max });
   finish(AIM_MS / p99, `of the aim: p99 ${p99} ms against ${AIM_MS} ms, p50 ${p50} ms`);
 } finally {
   agent.destroy();
@@ -49,6 +56,36 @@ async function migrate(): Promise<void> {
   if (url === undefined) throw new Error('run it by: npm run bench -- freshness');
   const db = openDatabase({ url, max: 1, applicationName: 'bench' });
   await migrateToLatest(db).finally(() => db.destroy());
+}
+
+/** As an operator would, again and again. */
+function startRebuilding() {
+  const db = openDatabase<Database>({
+    url: process.env.DATABASE_URL ?? '',
+    max: 1,
+    applicationName: 'bench',
+  });
+  let on = true;
+  let rebuilds = 0;
+  const loop = (async () => {
+    for (; on; rebuilds++) {
+      const { partitions } = await db
+        .selectFrom('installation')
+        .select('partitions')
+        .executeTakeFirstOrThrow();
+      const asked = { partitions, by: 'bench', reason: 'to measure', dropsPrevious: true };
+      for (const name of ['exports', 'jobs'] as const) await beginRebuild(db, projections[name], asked);
+      while ((await activeRebuilds(db)).length > 0) await sleep(50);
+    }
+  })();
+  return {
+    async stop(): Promise<number> {
+      on = false;
+      await loop;
+      await db.destroy();
+      return 2 * rebuilds;
+    },
+  };
 }
 
 async function startServer() {
