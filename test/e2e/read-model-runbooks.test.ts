@@ -63,3 +63,19 @@ it('a read model that stands still is found by its runbook, and goes on when it 
   await installation.cli(['projections', 'resume', 'jobs', '--reason', 'over', '--yes']);
   await waitUntil(async () => /^jobs .* 0 +0 +live$/m.test((await ls?.())?.stdout ?? ''), 'it to catch up');
 });
+
+it('a group that lags because nobody runs it is found by its runbook', async () => {
+  const { installation } = await sharedSetting();
+  const { projectors } = await installation.startAll();
+  const client = installation.client();
+  const { token } = await client.register();
+  await projectors.stop();
+  await client.send('POST', '/v1/jobs', { token, body: { type: 'echo', payload: {} } });
+  const [groups, status, ...rest] = await commandsOf('a-group-lags.md');
+  expect(rest).toEqual([]);
+  const says = async (args: readonly string[] = []) => (await installation.cli(args)).stdout;
+  await waitUntil(async () => /^projection:jobs@\d+ .*[1-9]/m.test(await says(groups)), 'the lag to be seen');
+  expect(await says(status)).toMatch(/projection:jobs@\d+|projectors/);
+  await installation.start('projectors');
+  await waitUntil(async () => !/behind/.test(await says(status)), 'it to catch up');
+});

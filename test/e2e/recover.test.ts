@@ -202,8 +202,17 @@ describe('a recovery', { timeout: 120_000 }, () => {
     target = replica.port;
     proxy.cut();
     await fenced();
-    await cli('recover', '--reason', 'the old master is gone', '--yes');
+    const [status, confirm, mend, afterwards, ...rest] = await commandsOf('redis-failover.md');
+    expect(rest).toEqual([]);
+    expect((await cli(...(status ?? []))).stdout).toMatch(/fence|another|lacks|fewer|holds/i);
+    expect((await cli(...(confirm ?? []))).stdout).toMatch(/the ledger has \d+ events/);
+    expect((await cli(...(mend ?? []))).stdout).toMatch(/Redis is made anew/);
     await goesOn();
+    await waitUntil(
+      async () => (await cli(...(afterwards ?? []))).code === 0,
+      'the ledger to be whole',
+      30_000,
+    );
     expect((await job(String(plain.body.id))).status).toBe('succeeded');
     await waitUntil(
       async () => (await job(String(later.body.id))).status === 'succeeded',
