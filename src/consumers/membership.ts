@@ -52,15 +52,19 @@ export async function joinMembers(deps: {
 
   await run('join');
   hints.publish('members', role);
+  let left = false;
   const timer = setInterval(() => run('beat').catch(deps.onError), HEARTBEAT_MS);
   return {
     member,
     alive: () => run('look'),
     async announce() {
+      // It would be waited for where it does not come back, until it counts as dead.
+      if (left) return;
       await run('beat');
       hints.publish('members', role);
     },
     async leave() {
+      left = true;
       clearInterval(timer);
       await run('leave');
       hints.publish('members', role);
