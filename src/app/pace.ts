@@ -26,13 +26,35 @@ export function createPace(): {
   };
 }
 
-/** Runs at most so many at once; the others wait for their turn, in order. */
-export function inTurns(atOnce: number): <T>(run: () => Promise<T>) => Promise<T> {
+/**
+ * Runs at most so many at once; the others wait for their turn, in order. Whose signal comes while he waits does not run:
+ * undefined.
+ */
+export function inTurns(
+  atOnce: number,
+): <T>(run: () => Promise<T>, signal: AbortSignal) => Promise<T | undefined> {
   const waiting: (() => void)[] = [];
   let running = 0;
-  return async (run) => {
-    if (running >= atOnce) await new Promise<void>((resolve) => waiting.push(resolve));
-    else running++;
+
+  function turn(signal: AbortSignal): Promise<boolean> {
+    return new Promise((resolve) => {
+      const comes = () => {
+        signal.removeEventListener('abort', leaves);
+        resolve(true);
+      };
+      const leaves = () => {
+        waiting.splice(waiting.indexOf(comes), 1);
+        resolve(false);
+      };
+      waiting.push(comes);
+      signal.addEventListener('abort', leaves, { once: true });
+    });
+  }
+
+  return async (run, signal) => {
+    if (signal.aborted) return undefined;
+    if (running < atOnce) running++;
+    else if (!(await turn(signal))) return undefined;
     try {
       return await run();
     } finally {

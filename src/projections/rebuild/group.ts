@@ -18,7 +18,7 @@ const LOOK_MS = 100;
  * as any ordered reader, until it is live. What it can't apply ends the rebuild, unless that parks.
  *
  * @param deps.phase what the rebuild does now; undefined: it is over
- * @param deps.turn runs a few at a time: rows at hand take memory
+ * @param deps.turn runs a few at a time: rows at hand take memory. Who waits gives the partition up with the signal
  */
 export function createRebuildGroup<R extends AnyRow>(deps: {
   readonly db: Kysely<Database>;
@@ -29,7 +29,7 @@ export function createRebuildGroup<R extends AnyRow>(deps: {
   readonly phase: () => RebuildPhase | undefined;
   /** Called when it turns out to be over before anybody has told. */
   readonly onOver?: () => void;
-  readonly turn: <T>(run: () => Promise<T>) => Promise<T>;
+  readonly turn: <T>(run: () => Promise<T>, signal: AbortSignal) => Promise<T | undefined>;
   readonly pace: (ms: number) => Promise<void>;
 }): OrderedGroup {
   const { db, projection, codec, rebuild, archives, phase, turn, pace } = deps;
@@ -61,7 +61,7 @@ export function createRebuildGroup<R extends AnyRow>(deps: {
         if (phase() !== 'filling') return;
         const options = { archives, parks, pace, signal };
         at = await orGiveUp(() => fillPartition(db, model, codec, { partition, from, token }, options));
-      });
+      }, signal);
       while (!signal.aborted && (phase() === 'filling' || phase() === 'indexing')) await sleep(LOOK_MS);
       return at;
     },
