@@ -1,4 +1,5 @@
 import { forgetErased } from '../access/people.ts';
+import { KEY_MS } from '../access/person-keys.ts';
 import { createDiskStore } from '../blobs/disk.ts';
 import type { Config } from '../config.ts';
 import type { ErasureDeps } from '../consumers/erasures.ts';
@@ -13,8 +14,8 @@ const PAGE = 500;
 /** A Postgres that was restored has keys again of persons who were erased since: so long at most. */
 const AGAIN_MS = 60_000;
 
-/** Longer than an answer that was begun with what was read of a person before. */
-const SETTLE_MS = 2_000;
+/** Until no process has the key any more, and what was sealed with it last is committed. */
+const SETTLE_MS = KEY_MS + 1_000;
 
 /** What the job needs that erases a person. */
 export function erasureDeps(config: Config, { db, store }: Pick<Parts, 'db' | 'store'>): ErasureDeps {
