@@ -5,6 +5,7 @@ import { eraseJob } from './consumers/erasures.ts';
 import { exportJob } from './consumers/exports.ts';
 import { httpRequestJob } from './consumers/http-request/job.ts';
 import { replayJob } from './consumers/replay/job.ts';
+import { verificationJob } from './consumers/verifications.ts';
 import { settlingJobTypes } from './domain/dead-letters.ts';
 import type { Destination } from './domain/destinations.ts';
 import { emailsBy, type Sender } from './domain/emails.ts';
@@ -12,6 +13,7 @@ import { eraseJobType } from './domain/erasures.ts';
 import { exportJobType } from './domain/exports.ts';
 import { httpRequestsTo } from './domain/http-requests.ts';
 import { replayJobType } from './domain/replays.ts';
+import { verificationJobType } from './domain/verifications.ts';
 import { accountRoutes } from './http/accounts.ts';
 import { deadLetterRoutes } from './http/dead-letters.ts';
 import { erasureRoutes } from './http/erasures.ts';
@@ -26,6 +28,7 @@ import { replayRoutes } from './http/replay.ts';
 import { scheduleRoutes } from './http/schedules.ts';
 import { sessionRoutes } from './http/sessions.ts';
 import { standingRoutes } from './http/standing/routes.ts';
+import { verificationRoutes } from './http/verifications.ts';
 import { webhookRoutes } from './http/webhooks.ts';
 import { projection as accounts } from './projections/accounts.ts';
 import { projection as deadLetters } from './projections/dead-letters/table.ts';
@@ -45,6 +48,7 @@ export const features = {
   queues: { routes: queueRoutes },
   groups: { routes: groupRoutes },
   rebuilds: { routes: rebuildRoutes },
+  verifications: { routes: verificationRoutes, job: verificationJob },
   replay: { routes: replayRoutes, job: replayJob },
   exports: { routes: exportRoutes, projection: exports, job: exportJob },
   schedules: { routes: scheduleRoutes, projection: schedules },
@@ -64,6 +68,7 @@ export const jobTypes = [
   eraseJobType,
   ...Object.values(settlingJobTypes),
   replayJobType,
+  verificationJobType,
   ...plainJobs,
 ] as const;
 

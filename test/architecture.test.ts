@@ -24,6 +24,7 @@ const FEATURES = [
   'operations',
   'events',
   'rebuilds',
+  'verifications',
 ];
 
 /** Folders of `src` that a folder may import, besides itself. Everything but the domain may import telemetry. */

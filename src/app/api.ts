@@ -59,6 +59,7 @@ import { cancelRebuild, foreseeCancel, foreseeRebuild, lastRebuild, rebuildReadM
 import { foreseeReplay, requestReplay } from './replays.ts';
 import { byLane, foreseeSettling, requestSettling } from './settling.ts';
 import { readStanding } from './standing/read.ts';
+import { requestVerification } from './verifying.ts';
 import { announceReads, checkReadModels } from './versions.ts';
 import { openWriteSide } from './write-side.ts';
 
@@ -259,6 +260,10 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         foreseeCancel: (name) => foreseeCancel(db, name),
         rebuild: (...rest) => rebuildReadModel(rebuilds, ...rest),
         cancel: (...rest) => cancelRebuild(rebuilds, ...rest),
+      }),
+      features.verifications.routes({
+        contextOf,
+        verify: (...rest) => requestVerification(commands, ...rest),
       }),
       features.replay.routes({
         contextOf,

@@ -11,6 +11,7 @@ import { randomText } from './random.ts';
 import { replayDeps } from './replays.ts';
 import type { Sealing } from './sealing.ts';
 import { settlingDeps } from './settling.ts';
+import { verificationDeps } from './verifying.ts';
 
 /** All types of jobs with what their handlers need: for a worker, and for the process in which it lets one run alone. */
 export function jobDefinitions(
@@ -37,6 +38,7 @@ export function jobDefinitions(
     ...features['dead-letters'].jobs(settlingDeps(config, parts)),
     features.erasures.job(erasureDeps(config, parts)),
     features.replay.job(replayDeps(config, parts)),
+    features.verifications.job(verificationDeps(config)),
     features.emails.job({ rules: emailRules(config), smtpUrl: config.SMTP_URL }),
   ];
 }

@@ -100,6 +100,37 @@ it('says which row differs, is missing, or has no event, and in what', async () 
   ]);
 });
 
+it('over HTTP is a job, for operators, whose result says what is wrong', async () => {
+  const { world, installation } = await settled();
+  await installation.startAll();
+  const client = installation.client();
+  const operator = await installation.operator();
+  const verified = async (body: object = {}) => {
+    const answer = await client.send('POST', '/v1/ops/projections/jobs/verify', { ...operator, body });
+    expect(answer.status).toBe(202);
+    const path = answer.headers.get('location') ?? '';
+    await waitUntil(
+      async () => (await client.send('GET', path, operator)).body.status === 'succeeded',
+      'the verification',
+    );
+    return (await client.send('GET', path, operator)).body.result;
+  };
+  expect(await verified()).toMatchObject({ rows: expect.any(Number), wrong: 0, findings: [] });
+  await sql`UPDATE jobs_v2 SET attempts = 7 WHERE id = (SELECT min(id) FROM jobs_v2 WHERE type = 'echo')`.execute(
+    world.db,
+  );
+  const since = new Date(Date.now() - 3_600_000).toISOString();
+  for (const body of [{}, { since, reason: 'a look' }, { sample: 1 }]) {
+    const findings = [{ kind: 'row_differs', detail: expect.stringContaining('attempts') }];
+    expect(await verified(body)).toMatchObject({ wrong: 1, findings });
+  }
+  const path = (name: string) => `/v1/ops/projections/${name}/verify`;
+  expect((await client.send('POST', path('nothing'), { ...operator, body: {} })).status).toBe(404);
+  expect((await client.send('POST', path('jobs'), { ...operator, body: { sample: 2 } })).status).toBe(400);
+  const { token } = await client.register();
+  expect((await client.send('POST', path('jobs'), { token, body: {} })).status).toBe(403);
+}, 60_000);
+
 /** One of those that are enqueued, and not the first event of its partition. */
 const someJob = sql`SELECT partition, seq FROM ledger WHERE type = 'JobEnqueued' AND seq > 3 ORDER BY partition, seq LIMIT 1`;
 

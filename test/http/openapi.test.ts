@@ -100,6 +100,7 @@ describe('the OpenAPI document', () => {
       'post /v1/ops/projections/{name}/rebuild',
       'post /v1/ops/projections/{name}/rebuild/cancel',
       'post /v1/ops/projections/{name}/resume',
+      'post /v1/ops/projections/{name}/verify',
       'post /v1/ops/queues/{name}/pause',
       'post /v1/ops/queues/{name}/resume',
       'post /v1/schedules',

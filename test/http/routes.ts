@@ -32,6 +32,7 @@ import { sessionRoutes } from '../../src/http/sessions.ts';
 import { type Standing, standingRoutes } from '../../src/http/standing/routes.ts';
 import { streamTicketRoutes } from '../../src/http/stream-tickets.ts';
 import { pollReadModel } from '../../src/http/streams.ts';
+import { verificationRoutes } from '../../src/http/verifications.ts';
 import { webhookRoutes } from '../../src/http/webhooks.ts';
 import type { RebuildView } from '../../src/projections/rebuild/progress.ts';
 import { edge, hmac, tokens } from './harness.ts';
@@ -56,6 +57,7 @@ type Overrides = Partial<
     Parameters<typeof queueRoutes>[0] &
     Parameters<typeof groupRoutes>[0] &
     Parameters<typeof rebuildRoutes>[0] &
+    Parameters<typeof verificationRoutes>[0] &
     Parameters<typeof replayRoutes>[0] &
     Parameters<typeof deadLetterRoutes>[0] &
     Parameters<typeof operationRoutes>[0] &
@@ -137,6 +139,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     lastRebuild: async (name: string) => (name === 'jobs' ? rebuildOfJobs : undefined),
     foreseeRebuild: async () => ({ ok: true as const, events: 12 }),
     foreseeCancel: async () => ({ ok: true as const, rebuild: rebuildOfJobs }),
+    verify: async () => done({ id: jobId, version: 1, status: 'queued' as const }),
     rebuild: async () => done(rebuildOfJobs),
     cancel: async () => done({ ...rebuildOfJobs, phase: 'cancelled' as const }),
     foreseeReplay: async () => ({
@@ -186,6 +189,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
       queueRoutes(deps),
       groupRoutes(deps),
       rebuildRoutes(deps),
+      verificationRoutes(deps),
       replayRoutes(deps),
       deadLetterRoutes(deps),
       operationRoutes(deps),
