@@ -35,6 +35,7 @@ export function createRebuilding(base: Base, { db, store }: Pick<Parts, 'db' | '
   const { pace, onLag } = createPace();
   const groups = new Map<number, OrderedGroup>();
   const phases = new Map<number, RebuildPhase>();
+  const seen = new Map<string, readonly number[]>();
   let timer: NodeJS.Timeout | undefined;
   let looking: Promise<void> | undefined;
   const stopped = new AbortController();
@@ -60,7 +61,7 @@ export function createRebuilding(base: Base, { db, store }: Pick<Parts, 'db' | '
         logger.info({ projection: name, generation }, 'a rebuilt read model is live'),
     };
     const active = await driveRebuilds(deps);
-    await markCaughtUp(deps);
+    await markCaughtUp(deps, seen);
     phases.clear();
     for (const { id, phase } of active) phases.set(id, phase);
     let changed = false;

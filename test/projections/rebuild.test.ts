@@ -11,7 +11,7 @@ import type { Database } from '../../src/projections/database.ts';
 import type { RebuildPhase } from '../../src/projections/generations.ts';
 import { findJob } from '../../src/projections/jobs/queries.ts';
 import { projection } from '../../src/projections/jobs/table.ts';
-import { driveRebuilds } from '../../src/projections/rebuild/drive.ts';
+import { driveRebuilds, markCaughtUp } from '../../src/projections/rebuild/drive.ts';
 import { createRebuildGroup } from '../../src/projections/rebuild/group.ts';
 import { viewRebuild } from '../../src/projections/rebuild/progress.ts';
 import {
@@ -232,6 +232,46 @@ describe('A rebuild', () => {
     expect(swapped).toEqual([rebuild.id]);
   });
 
+  /** As a projector does, once a second. */
+  function looking(heads: readonly number[]) {
+    const slow = openDatabase<Database>({ url: world.databaseUrl, max: 2, applicationName: 'test' });
+    onTestFinished(() => slow.destroy());
+    const deps = { db: world.db, slow, projections: [projection], heads: async () => heads };
+    const signal = new AbortController().signal;
+    return () => driveRebuilds({ ...deps, signal, onSwapped: () => {} });
+  }
+  const phaseOf = async (rebuild: Rebuild) =>
+    (await lastRebuilds(world.db)).find(({ id }) => id === rebuild.id)?.phase;
+
+  it('goes live though the live read model is far behind the log', async () => {
+    const live = createProjectionGroup({ db: world.db, projection, codec });
+    await applyAll(live, events, await mint());
+    await writeLedger(world, events);
+    const rebuild = await begin();
+    await filled(rebuild);
+    const look = looking([10_000]);
+    for (let turn = 0; turn < 3; turn++) await look();
+    expect(await phaseOf(rebuild)).toBe('swapped');
+  });
+
+  it('drops the old table as it was told to, once nobody reads it any more, whoever looks then', async () => {
+    await writeLedger(world, events);
+    const options = { partitions: 1, by: 'a test', reason: 'it is one', dropsPrevious: true };
+    const rebuild = await beginRebuild(world.db, projection, options);
+    await filled(rebuild);
+    const look = looking([3]);
+    const [old] = (await tables()).filter((name) => name !== rebuild.table_name).slice(-1);
+    await world.db.transaction().execute(async (reader) => {
+      // A dump reads tables, not views.
+      await sql`LOCK TABLE ${sql.table(old ?? '')} IN ACCESS SHARE MODE`.execute(reader);
+      for (let turn = 0; turn < 3; turn++) await look();
+      expect(await phaseOf(rebuild)).toBe('swapped');
+      expect(await tables()).toContain(old);
+    });
+    await look();
+    expect(await tables()).toEqual([rebuild.table_name]);
+  });
+
   describe('whose indexes take for ever', () => {
     beforeEach(async () => {
       await sql`
@@ -281,4 +321,27 @@ describe('A rebuild', () => {
       expect(last?.phase).toBe('indexing');
     });
   });
+});
+
+it('a new version is not fit to be queried before it holds what there was when it was first looked at', async () => {
+  await sql`CREATE TABLE jobs_v8 (LIKE jobs_v2 INCLUDING ALL)`.execute(world.db);
+  await writeLedger(world, logOf([a, enqueued]));
+  const ledger = { group_name: 'ledger', partition: 0, seq: 3, event_id: null };
+  await world.db.insertInto('checkpoints').values(ledger).execute();
+  await sql`SELECT make_read_model('jobs', 8)`.execute(world.db);
+  let head = 3;
+  const version = { ...projection, version: 8 };
+  const seen = new Map();
+  const ready = async () => {
+    await markCaughtUp({ db: world.db, projections: [version], heads: async () => [head] }, seen);
+    const rows = world.db.selectFrom('read_models').select('caught_up_at').where('version', '=', 8);
+    return (await rows.executeTakeFirstOrThrow()).caught_up_at !== null;
+  };
+  expect(await ready()).toBe(false);
+  head = 100;
+  const group = { ...ledger, group_name: 'projection:jobs@8', seq: 2 };
+  await world.db.insertInto('checkpoints').values(group).execute();
+  expect(await ready()).toBe(false);
+  await world.db.updateTable('checkpoints').set({ seq: 3 }).where('seq', '=', 2).execute();
+  expect(await ready()).toBe(true);
 });

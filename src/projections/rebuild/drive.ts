@@ -39,6 +39,7 @@ export async function driveRebuilds(deps: DriveDeps): Promise<readonly Rebuild[]
     );
     if (projection) await alone(deps.slow, rebuild.id, () => drive(deps, projection, rebuild));
   }
+  await dropOld(deps);
   return active;
 }
 
@@ -52,15 +53,45 @@ async function drive(deps: DriveDeps, projection: Named, rebuild: Rebuild): Prom
   } else if (rebuild.phase === 'indexing') {
     await indexLike(deps, rebuild.table_name, await liveTable(db, projection));
     await enter(db, rebuild, 'catching up');
-  } else if (heads.every((head, partition) => head - (at.get(partition) ?? 0) <= NEAR_EVENTS)) {
+  } else if (isNear(at, heads, await checkpointsOf(db, groupOf(projection)))) {
     if ((await swap(db, projection, rebuild)) !== 'swapped') return;
     deps.onSwapped(projection, rebuild);
-    if (rebuild.drops_previous) await dropPrevious(db, projection);
   }
 }
 
-/** Marks read models that have caught up with the log for the first time: from now on they may be queried. */
-export async function markCaughtUp({ db, projections, heads }: DriveDeps): Promise<void> {
+/** Drops the old tables of rebuilds that were to do so, once nobody reads them: whoever looks. */
+async function dropOld({ db, projections }: DriveDeps): Promise<void> {
+  const { rows } = await sql<{ projection: string; version: number }>`
+    SELECT projection, version FROM read_models m WHERE previous_table IS NOT NULL AND EXISTS (
+      SELECT FROM rebuilds r WHERE r.projection = m.projection AND r.version = m.version
+        AND r.generation = m.generation AND r.phase = 'swapped' AND r.drops_previous)`.execute(db);
+  for (const { projection, version } of rows) {
+    const known = projections.find((each) => each.name === projection && each.version === version);
+    if (known) await dropPrevious(db, known);
+  }
+}
+
+/** Near the live generation, that is, which may be behind itself: a rebuild must not wait for it. */
+function isNear(
+  at: ReadonlyMap<number, number>,
+  heads: readonly number[],
+  live: ReadonlyMap<number, number>,
+): boolean {
+  return heads.every(
+    (head, partition) =>
+      Math.min(head, live.get(partition) ?? head) - (at.get(partition) ?? 0) <= NEAR_EVENTS,
+  );
+}
+
+/**
+ * Marks read models that have caught up with the log for the first time: from now on they may be queried. They hold all
+ * that there was when they were first looked at.
+ * @param seen heads of the log at that time, by group; kept by the caller
+ */
+export async function markCaughtUp(
+  { db, projections, heads }: Pick<DriveDeps, 'db' | 'projections' | 'heads'>,
+  seen: Map<string, readonly number[]>,
+): Promise<void> {
   const behind = await db
     .selectFrom('read_models')
     .select(['projection', 'version'])
@@ -69,9 +100,15 @@ export async function markCaughtUp({ db, projections, heads }: DriveDeps): Promi
   for (const model of behind) {
     if (!projections.some(({ name, version }) => name === model.projection && version === model.version))
       continue;
-    const at = await checkpointsOf(db, groupOf({ name: model.projection, version: model.version }));
+    const group = groupOf({ name: model.projection, version: model.version });
     const all = await heads();
-    if (!all.every((head, partition) => head - (at.get(partition) ?? 0) <= NEAR_EVENTS)) continue;
+    const wanted = seen.get(group) ?? all;
+    seen.set(group, wanted);
+    const at = await checkpointsOf(db, group);
+    // The log may be shorter by now: it was recovered.
+    const isThere = (head: number, partition: number) =>
+      (at.get(partition) ?? 0) >= Math.min(head, wanted[partition] ?? head);
+    if (!all.every(isThere)) continue;
     await db
       .updateTable('read_models')
       .set({ caught_up_at: sql<Date>`now()` })
@@ -99,7 +136,11 @@ async function sample(
 ): Promise<void> {
   const position = [...at.values()].reduce((sum, seq) => sum + seq, 0);
   const target = heads.reduce((sum, seq) => sum + seq, 0);
-  const seconds = (Date.now() - rebuild.sampled_at.getTime()) / 1_000;
+  // By the database's clock: those of processes differ, and another one may have looked last.
+  const { rows } = await sql<{ seconds: number }>`
+    SELECT extract(epoch FROM now() - sampled_at)::float8 AS seconds FROM rebuilds
+    WHERE id = ${rebuild.id} AND ended_at IS NULL`.execute(db);
+  const seconds = rows[0]?.seconds ?? 0;
   if (seconds < 0.5) return;
   const smooth = (before: number | null, now: number) =>
     before === null ? now : before + (now - before) * SMOOTHING;
@@ -108,7 +149,7 @@ async function sample(
   await db
     .updateTable('rebuilds')
     .set({
-      ...{ position, target, sampled_at: new Date() },
+      ...{ position, target, sampled_at: sql<Date>`now()` },
       rate: smooth(rebuild.rate, progress / seconds),
       closing: smooth(rebuild.closing, (progress - (first ? 0 : target - rebuild.target)) / seconds),
     })

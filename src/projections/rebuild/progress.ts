@@ -25,7 +25,8 @@ export type RebuildView = {
 export function viewRebuild(rebuild: Rebuild): RebuildView {
   const { position, target, rate, closing, ended_at, problem } = rebuild;
   const over = ended_at !== null;
-  const left = !over && closing !== null && closing > 0 ? (target - position) / closing : undefined;
+  const left =
+    !over && closing !== null && closing > 0 ? Math.max(0, target - position) / closing : undefined;
   return {
     projection: rebuild.projection,
     version: rebuild.version,

@@ -9,7 +9,7 @@ type Named = Pick<AnyProjection, 'name' | 'version'>;
 
 /** How long the live group may be held up for the new generation to come as far. */
 const LEVEL_WITHIN_MS = 1_000;
-/** How long queries may be held up behind one that reads the view for long: they queue behind the swap. */
+/** How long queries may be held up behind one that reads the view, or the old table, for long: they queue behind. */
 const VIEW_LOCK_MS = 40;
 
 /**
@@ -81,8 +81,7 @@ async function passOn(
   await trx.deleteFrom('parked_events').where('group_name', '=', live).execute();
   await trx.updateTable('parked_events').set({ group_name: live }).where('group_name', '=', next).execute();
   await sql`
-    UPDATE read_models SET generation = ${generation}, table_name = ${table}, previous_table = ${previous},
-      caught_up_at = coalesce(caught_up_at, now())
+    UPDATE read_models SET generation = ${generation}, table_name = ${table}, previous_table = ${previous}
     WHERE projection = ${name} AND version = ${version}`.execute(trx);
   await trx
     .updateTable('rebuilds')
@@ -95,6 +94,7 @@ async function passOn(
 export async function dropPrevious(db: Kysely<Database>, projection: Named): Promise<boolean> {
   try {
     return await db.transaction().execute(async (trx) => {
+      await sql`SELECT set_config('lock_timeout', ${String(VIEW_LOCK_MS)}, true)`.execute(trx);
       const row = await trx
         .selectFrom('read_models')
         .select('previous_table')
