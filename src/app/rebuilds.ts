@@ -80,15 +80,26 @@ export async function cancelRebuild(
     return foreseen.ok ? { ok: true, events: [] } : foreseen;
   });
   if (recorded.kind !== 'done') return recorded;
-  const underWay = await endable(db, name);
-  const ofName = ({ projection }: Rebuild) => projection === name;
-  const last = underWay ?? (await lastRebuilds(db)).filter(ofName).sort((a, b) => b.id - a.id)[0];
-  if (!last) throw new Error(`the rebuild of ${name} is gone`);
-  if (underWay) {
-    await giveUpRebuild(db, underWay.id, 'cancelled', `cancelled by ${context.actor}: ${context.reason}`);
-  }
-  const now = await db.selectFrom('rebuilds').selectAll().where('id', '=', last.id).executeTakeFirstOrThrow();
-  return { ...recorded, body: viewRebuild(now) };
+  // The request may come again, when another one is under way.
+  const mark = `cancelled by ${context.actor} (${recorded.body.id}): `;
+  const before = (await rebuildsOf(db, name)).find(({ problem }) => problem?.startsWith(mark));
+  const underWay = before ? undefined : await endable(db, name);
+  if (underWay) await giveUpRebuild(db, underWay.id, 'cancelled', `${mark}${context.reason}`);
+  const all = await rebuildsOf(db, name);
+  const ended = all.find(({ id }) => id === (before ?? underWay)?.id) ?? all[0];
+  if (!ended) throw new Error(`the rebuild of ${name} is gone`);
+  return { ...recorded, body: viewRebuild(ended) };
+}
+
+/** The newest first. */
+async function rebuildsOf(db: Db, name: string): Promise<Rebuild[]> {
+  return db
+    .selectFrom('rebuilds')
+    .selectAll()
+    .where('projection', '=', name)
+    .orderBy('id', 'desc')
+    .limit(100)
+    .execute();
 }
 
 /** What a cancel would end. Refused with `not_found`, `no_rebuild`. */

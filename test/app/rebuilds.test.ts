@@ -52,6 +52,19 @@ describe('Who asks with an idempotency key', () => {
   });
 });
 
+it('a cancel that comes again ends no later rebuild', async () => {
+  const { deps: given } = await deps();
+  await rebuildReadModel(given, why(), 'jobs', settings);
+  const first = await cancelRebuild(given, why('k'), 'jobs');
+  const later = await rebuildReadModel(given, why(), 'jobs', settings);
+  const again = await cancelRebuild(given, why('k'), 'jobs');
+  if (first.kind !== 'done' || later.kind !== 'done') throw new Error('not done');
+  expect(again).toMatchObject({ kind: 'done', replayed: true, body: first.body });
+  expect((await activeRebuilds(world.db)).map(({ generation }) => generation)).toEqual([
+    later.body.generation,
+  ]);
+});
+
 describe('A rebuild of a version that no code here has', () => {
   it('is in nobody’s way, and can be cancelled', async () => {
     const { deps: given } = await deps();
