@@ -1,12 +1,15 @@
+import type { Config } from '../config.ts';
+import { pause } from '../consumers/backoff.ts';
 import { codec } from '../domain/events.ts';
 import { openDatabase } from '../eventstore/postgres.ts';
 import type { OrderedGroup } from '../eventstore/types.ts';
 import { projections } from '../features.ts';
 import type { RebuildPhase } from '../projections/generations.ts';
-import { driveRebuilds, markCaughtUp } from '../projections/rebuild/drive.ts';
+import { type DriveDeps, driveRebuilds, markCaughtUp } from '../projections/rebuild/drive.ts';
 import { createRebuildGroup } from '../projections/rebuild/group.ts';
-import type { Rebuild } from '../projections/rebuild/rebuilds.ts';
-import type { Base, Db, Parts } from './base.ts';
+import { activeRebuilds, type Rebuild } from '../projections/rebuild/rebuilds.ts';
+import type { Logger } from '../telemetry/logging.ts';
+import type { Db, Parts } from './base.ts';
 import { createPace, inTurns } from './pace.ts';
 import { forEachReadModel } from './read-models.ts';
 
@@ -25,8 +28,10 @@ export type Rebuilding = {
   stop(): Promise<void>;
 };
 
-export function createRebuilding(base: Base, { db, store }: Pick<Parts, 'db' | 'store'>): Rebuilding {
-  const { config, logger } = base;
+export function createRebuilding(
+  { config, logger }: { readonly config: Pick<Config, 'DATABASE_URL'>; readonly logger: Logger },
+  { db, store }: { readonly db: Db; readonly store: Pick<Parts['store'], 'heads' | 'archives'> },
+): Rebuilding {
   const slow: Db = openDatabase({
     ...{ url: config.DATABASE_URL, max: 2, applicationName: 'millrace-rebuild', statementTimeoutMs: 0 },
     onError: (err) => logger.warn({ err }, 'a connection to Postgres broke'),
@@ -36,8 +41,7 @@ export function createRebuilding(base: Base, { db, store }: Pick<Parts, 'db' | '
   const groups = new Map<number, OrderedGroup>();
   const phases = new Map<number, RebuildPhase>();
   const seen = new Map<string, readonly number[]>();
-  let timer: NodeJS.Timeout | undefined;
-  let looking: Promise<void> | undefined;
+  let running: Promise<void>[] = [];
   const stopped = new AbortController();
 
   const groupOf = (rebuild: Rebuild): OrderedGroup | undefined => {
@@ -53,15 +57,15 @@ export function createRebuilding(base: Base, { db, store }: Pick<Parts, 'db' | '
     return Object.values(made).find(Boolean);
   };
 
+  const deps: DriveDeps = {
+    ...{ db, slow, projections: Object.values(projections), heads: () => store.heads() },
+    signal: stopped.signal,
+    onSwapped: ({ name }, { generation }) =>
+      logger.info({ projection: name, generation }, 'a rebuilt read model is live'),
+  };
+
   async function look(onChange: () => void): Promise<void> {
-    const known = Object.values(projections);
-    const deps = {
-      ...{ db, slow, projections: known, heads: () => store.heads(), signal: stopped.signal },
-      onSwapped: ({ name }: { readonly name: string }, { generation }: Rebuild) =>
-        logger.info({ projection: name, generation }, 'a rebuilt read model is live'),
-    };
-    const active = await driveRebuilds(deps);
-    await markCaughtUp(deps, seen);
+    const active = await activeRebuilds(db);
     phases.clear();
     for (const { id, phase } of active) phases.set(id, phase);
     let changed = false;
@@ -74,27 +78,32 @@ export function createRebuilding(base: Base, { db, store }: Pick<Parts, 'db' | '
       changed = true;
     }
     if (changed) onChange();
+    await markCaughtUp(deps, seen);
+  }
+
+  /** Once a second, from now on, until it is stopped. Resolves then. */
+  async function again(what: () => Promise<unknown>, failed: string): Promise<void> {
+    while (!stopped.signal.aborted) {
+      await what().catch((err: unknown) => {
+        if (!stopped.signal.aborted) logger.warn({ err }, failed);
+      });
+      await pause(LOOK_MS, stopped.signal);
+    }
   }
 
   return {
     groups: () => [...groups.values()],
     onLag,
     start(onChange) {
-      const tick = () => {
-        looking = look(onChange)
-          .catch((err: unknown) => {
-            if (!stopped.signal.aborted) logger.warn({ err }, 'rebuilds could not be looked at');
-          })
-          .finally(() => {
-            if (!stopped.signal.aborted) timer = setTimeout(tick, LOOK_MS);
-          });
-      };
-      tick();
+      // Side by side: making indexes may take hours.
+      running = [
+        again(() => look(onChange), 'rebuilds could not be looked at'),
+        again(() => driveRebuilds(deps), 'a rebuild could not go on'),
+      ];
     },
     async stop() {
       stopped.abort();
-      clearTimeout(timer);
-      await looking;
+      await Promise.all(running);
       await slow.destroy();
     },
   };
