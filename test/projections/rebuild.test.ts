@@ -232,6 +232,27 @@ describe('A rebuild', () => {
     expect(swapped).toEqual([rebuild.id]);
   });
 
+  it('holds up the live group where it begins with a partition just then: nothing goes back', async () => {
+    const live = createProjectionGroup({ db: world.db, projection, codec });
+    const options = { partitions: 2, by: 'a test', reason: 'it is one' };
+    const rebuild = await beginRebuild(world.db, projection, options);
+    // Far behind in the other partition: the swap holds the live group for a second, and then gives up.
+    const ahead = { group_name: 'projection:jobs@2', partition: 1, seq: 9, event_id: null };
+    await world.db.insertInto('checkpoints').values(ahead).execute();
+    const order: string[] = [];
+    const swapping = swap(world.db, projection, rebuild).then((outcome) => order.push(outcome));
+    await waitUntil(async () => {
+      const { rows } = await sql`
+        SELECT FROM pg_locks WHERE relation = 'checkpoints'::regclass AND mode = 'RowShareLock'`.execute(
+        world.db,
+      );
+      return rows.length > 0;
+    }, 'the swap to wait');
+    const applying = applyAll(live, events, await mint()).then(() => order.push('live'));
+    await Promise.all([swapping, applying]);
+    expect(order).toEqual(['behind', 'live']);
+  });
+
   /** As a projector does, once a second. */
   function looking(heads: readonly number[]) {
     const slow = openDatabase<Database>({ url: world.databaseUrl, max: 2, applicationName: 'test' });

@@ -44,10 +44,16 @@ export async function swap(
   }
 }
 
-/** Holds the live group and waits for the new one. From then on neither moves. */
+/**
+ * Holds the live group, also where it has never been, and waits for the new one. From then on neither moves.
+ */
 async function level(trx: Transaction<Database>, live: string, next: string): Promise<boolean> {
   const ofGroup = (group: string) => sql<{ partition: number; seq: number }>`
     SELECT partition, seq FROM checkpoints WHERE group_name = ${group} ORDER BY partition FOR UPDATE`;
+  await sql`
+    INSERT INTO checkpoints (group_name, partition, event_id)
+    SELECT ${live}, partition, NULL FROM checkpoints WHERE group_name = ${next}
+    ON CONFLICT (group_name, partition) DO NOTHING`.execute(trx);
   const { rows } = await ofGroup(live).execute(trx);
   const deadline = performance.now() + LEVEL_WITHIN_MS;
   for (;;) {
