@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import type { RawEvent } from '../../src/domain/event.ts';
 import { codec, type DomainEvent } from '../../src/domain/events.ts';
 import { exportOfJob, type JobId, streamId } from '../../src/domain/ids.ts';
 import * as exports from '../../src/projections/exports.ts';
@@ -106,6 +107,7 @@ describe('a job', () => {
     await project();
     expect(await jobs.findJob(world.db, job('a'))).toEqual({
       id: job('a'),
+      owner: 'acc-1',
       type: 'mail',
       queue: 'default',
       priority: 'normal',
@@ -269,7 +271,12 @@ describe('an export', () => {
       for (const [stream, event] of order) log.append(stream, event, 'acc-1');
       // Of one commit, hence of one time and one trace.
       const [first] = log.events;
-      log.events.splice(0, 2, ...log.events.map((event) => ({ ...event, meta: first?.meta ?? '' })));
+      const metaOf = (event: RawEvent | undefined) => JSON.parse(event?.meta ?? '{}');
+      const shared = log.events.map((event) => {
+        const { schema } = metaOf(event);
+        return { ...event, meta: JSON.stringify({ ...metaOf(first), schema }) };
+      });
+      log.events.splice(0, 2, ...shared);
       await project();
       rows.push(await exports.findExport(world.db, id));
     }
