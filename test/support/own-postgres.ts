@@ -97,7 +97,14 @@ async function own(
   });
   /** A connection's own process serves it, whatever becomes of the one that took it in. */
   const signalAll = (signal: NodeJS.Signals) => {
-    for (const pid of [server.pid, ...childrenOf(server.pid)]) process.kill(pid, signal);
+    for (const pid of [server.pid, ...childrenOf(server.pid)]) {
+      try {
+        process.kill(pid, signal);
+      } catch (error) {
+        // A connection that has ended since has no process any more.
+        if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
+      }
+    }
   };
   return {
     url,
