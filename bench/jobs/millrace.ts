@@ -95,6 +95,8 @@ function sides(withProjectors = false): Pick<Contestant, 'producer' | 'worker'> 
     async producer(place) {
       trace();
       const { commands } = await openWriteSide(baseOf(place), 'bench-producer');
+      // As for a type that says `personal: false`: no other contestant seals what it stores.
+      const impersonal: typeof commands = { ...commands, sealJob: async (_, job) => job };
       const type = noop(() => {});
       const add = async (payload: Payload) => {
         const context: CommandContext = {
@@ -103,7 +105,7 @@ function sides(withProjectors = false): Pick<Contestant, 'producer' | 'worker'> 
           correlation: randomBytes(16).toString('hex'),
           durability: 'memory',
         };
-        const result = await enqueueJob(commands, context, jobOf(type, payload));
+        const result = await enqueueJob(impersonal, context, jobOf(type, payload));
         if (result.kind !== 'done') throw new Error(result.kind);
       };
       // As POST /v1/jobs/batch does it: each job has a commit of its own, and those of a tick travel together.
