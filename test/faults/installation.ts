@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { makeSecrets } from '../../deploy/local/secrets.mjs';
 import { openDatabase } from '../../src/eventstore/postgres.ts';
 import { migrateToLatest } from '../../src/projections/migrate.ts';
+import { inherited } from '../support/inherited.ts';
 import { openProxy, type TcpProxy } from '../support/tcp-proxy.ts';
 import { PROCESSES, type ProcessName, type ServerName } from './plan.ts';
 import { type Supervised, supervise } from './processes.ts';
@@ -126,7 +127,7 @@ function runCli(
 ): Promise<{ code: number | null; output: string }> {
   const main = join(import.meta.dirname, '../../src/cli/main.ts');
   const child = spawn(process.execPath, [main, ...args], {
-    env: { PATH: process.env.PATH ?? '', ...environment },
+    env: { ...inherited(), ...environment },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let output = '';

@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { spawnTethered } from '../../deploy/local/lifeline.mjs';
+import { inherited } from '../support/inherited.ts';
 import type { ProcessName } from './plan.ts';
 import { lastingPort } from './ports.ts';
 
@@ -55,7 +56,7 @@ export async function supervise(
       log: logFile,
       cwd: ROOT,
       env: {
-        PATH: process.env.PATH,
+        ...inherited(),
         ...environment,
         // In the environment: the processes in which jobs run alone know the suite's job, too.
         NODE_OPTIONS: `--import ${join(import.meta.dirname, 'preload.ts')}`,

@@ -125,6 +125,6 @@ describe.each(subjects)('the read model $name', (subject) => {
         expect(rows).toEqual([]);
       },
     );
-    await fc.assert(example, { numRuns: 8, endOnFailure: true });
+    await fc.assert(example, { numRuns: 5, endOnFailure: true });
   }, 30_000);
 });

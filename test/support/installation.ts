@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { freePort } from '../../deploy/local/servers.mjs';
 import { type Client, createClient } from './client.ts';
+import { inherited } from './inherited.ts';
 
 export type RoleName = 'api' | 'projectors' | 'workers';
 
@@ -83,7 +84,7 @@ export async function createInstallation(servers: {
       const managementPort = await freePort();
       const child = spawn(process.execPath, [join(root, 'src/main.ts'), '--roles', role], {
         env: {
-          PATH: process.env.PATH ?? '',
+          ...inherited(),
           ...environment,
           INSTANCE_ID: `test-${role}-${++started}`,
           MANAGEMENT_PORT: String(managementPort),
@@ -169,7 +170,7 @@ function roleProcess(name: RoleName, child: ChildProcess, managementUrl: string)
 
 function runCli(args: readonly string[], environment: Record<string, string>, input = '', root = ROOT) {
   const child = spawn(process.execPath, [join(root, 'src/cli/main.ts'), ...args], {
-    env: { PATH: process.env.PATH ?? '', ...environment },
+    env: { ...inherited(), ...environment },
   });
   let stdout = '';
   let stderr = '';
