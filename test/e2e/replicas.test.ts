@@ -54,6 +54,10 @@ it('queries go to a replica, and while it lags, dies and comes back nobody sees 
     }
   };
   const readers = [follow(), follow(), look()];
+  onTestFinished(async () => {
+    over = true;
+    await Promise.allSettled(readers);
+  });
   await sleep(1_000);
   await replica.query('SELECT pg_wal_replay_pause()');
   await sleep(1_500);

@@ -20,6 +20,7 @@ export type OwnPostgres = {
   /** Stops it where it stands, connections open, until `resume`. */
   pause(): void;
   resume(): void;
+  /** Asked again when a replica has to cancel it, as it does without regard for who reads (see `follow`). */
   query<Row = unknown>(text: string): Promise<Row[]>;
   /** Stops it for as long as its data is copied. */
   save(name: string): Promise<void>;
@@ -69,6 +70,18 @@ function follow(primaryUrl: string): string[] {
     'max_standby_streaming_delay=0',
     'wal_retrieve_retry_interval=100ms',
   ];
+}
+
+/** @throws what it is rejected with, but for a conflict with what is replayed (SQLSTATE 40001), up to ten times */
+async function again<Result>(ask: () => Promise<Result>): Promise<Result> {
+  for (let conflicts = 0; ; conflicts++) {
+    try {
+      return await ask();
+    } catch (error) {
+      const isConflict = error instanceof Error && 'code' in error && error.code === '40001';
+      if (!isConflict || conflicts === 10) throw error;
+    }
+  }
 }
 
 async function copyFolder(from: string, to: string): Promise<void> {
@@ -128,11 +141,12 @@ async function own(
     },
     async query<Row>(text: string) {
       const db = openDatabase({ url, max: 1, applicationName: 'test' });
-      const { rows } = await sql
-        .raw<Row>(text)
-        .execute(db)
-        .finally(() => db.destroy());
-      return rows;
+      try {
+        const { rows } = await again(() => sql.raw<Row>(text).execute(db));
+        return rows;
+      } finally {
+        await db.destroy();
+      }
     },
   };
 }
