@@ -41,12 +41,7 @@ export async function reapplyErasures(config: Pick<Config, 'BLOB_DIR'>, db: Db):
   let files = 0;
   for (let after = ''; ; ) {
     const exports = await exportsOfErased(db, { after, limit: PAGE });
-    for (const id of exports) {
-      for await (const { key } of blobs.list(filesOf(id))) {
-        await blobs.remove(key);
-        files++;
-      }
-    }
+    for (const id of exports) files += await blobs.removeFolder(filesOf(id));
     const last = exports.at(-1);
     if (last === undefined || exports.length < PAGE) return { people, files };
     after = last;

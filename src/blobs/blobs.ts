@@ -47,6 +47,13 @@ export type BlobStore = {
   stat(key: string): Promise<{ readonly bytes: number } | undefined>;
   /** Removes a blob; one that is not there is no error. */
   remove(key: string): Promise<void>;
+  /**
+   * Removes all that lies in a folder (a key and `/`): blobs, what is being written there, which is rejected, and what
+   * a process that died has left half written, which no key names. Durable when this resolves.
+   *
+   * @returns how many blobs there were
+   */
+  removeFolder(folder: `${string}/`): Promise<number>;
   /** Every blob whose key begins with `prefix` (any part of a key; '' for all), ordered by key. */
   list(prefix: string): AsyncIterable<{ readonly key: string; readonly bytes: number }>;
 };

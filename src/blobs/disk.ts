@@ -80,6 +80,16 @@ export function createDiskStore(path: string): DiskStore {
       checkKey(key);
       await rm(pathOf(key)).catch(absent);
     },
+    async removeFolder(prefix) {
+      checkPrefix(prefix);
+      const path = pathOf(prefix.slice(0, -1));
+      let blobs = 0;
+      for await (const _ of walk(folder, prefix, prefix)) blobs++;
+      // The folder, too: a writer that has not opened its file by now can't any more. Who makes one meanwhile loses it as well.
+      await rm(path, { recursive: true, force: true, maxRetries: 5 });
+      await syncFolder(dirname(path)).catch(absent);
+      return blobs;
+    },
     async *list(prefix) {
       checkPrefix(prefix);
       // From the deepest folder that the prefix names: its neighbours may be many.
@@ -163,13 +173,17 @@ async function* abortable(source: BlobSource, signal: AbortSignal | undefined): 
 
 /** A new name is durable only when its folder is, and a new folder when the one above is. */
 async function syncFolders(folder: string, firstCreated: string | undefined): Promise<void> {
-  if (process.platform === 'win32') return; // It has no fsync for folders.
   const last = firstCreated === undefined ? folder : dirname(firstCreated);
   for (let each = folder; ; each = dirname(each)) {
-    const handle = await open(each, 'r');
-    await handle.sync().finally(() => handle.close());
+    await syncFolder(each);
     if (each === last || each === dirname(each)) return;
   }
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  if (process.platform === 'win32') return; // It has no fsync for folders.
+  const handle = await open(folder, 'r');
+  await handle.sync().finally(() => handle.close());
 }
 
 /** Keys below a folder, in the order of keys: a folder sorts as its name with the slash. */

@@ -22,7 +22,7 @@ import { LEDGER_POLL_MS, ledgerHolds } from './ledger-holds.ts';
 export type ErasureDeps = {
   readonly db: Kysely<LedgerTables>;
   readonly archives?: Archives | undefined;
-  readonly blobs: Pick<BlobStore, 'list' | 'remove'>;
+  readonly blobs: Pick<BlobStore, 'removeFolder'>;
   readonly commands: JobCommandDeps;
   /** Deletes the person's key and password: what was sealed for them can't be opened any more, by anybody, ever. */
   readonly forget: (accountId: AccountId) => Promise<void>;
@@ -88,7 +88,7 @@ const contextOf = (accountId: AccountId, correlation: string): CommandContext =>
 
 /** Goes through the events of a person, each once. */
 function sweeper(deps: ErasureDeps, accountId: AccountId, jobId: JobId, signal: AbortSignal) {
-  const { db, archives, commands } = deps;
+  const { db, archives, blobs, commands } = deps;
   const found: Erased = { sessions: 0, jobs: 0, schedules: 0, exports: 0 };
   const context = contextOf(accountId, jobId);
   /** Jobs whose handlers may run still. */
@@ -113,7 +113,7 @@ function sweeper(deps: ErasureDeps, accountId: AccountId, jobId: JobId, signal: 
         return;
       case 'ExportRequested':
         found.exports++;
-        await removeFiles(deps, streamId);
+        await blobs.removeFolder(filesOf(streamId));
         if (await endJob(jobOfExport(streamId))) writing.add(streamId);
         return;
       case 'JobEnqueued': {
@@ -163,11 +163,7 @@ function sweeper(deps: ErasureDeps, accountId: AccountId, jobId: JobId, signal: 
           await sleep(RUNNING_POLL_MS, undefined, { signal });
         }
       }
-      for (const id of writing) await removeFiles(deps, id);
+      for (const id of writing) await blobs.removeFolder(filesOf(id));
     },
   };
-}
-
-async function removeFiles({ blobs }: ErasureDeps, exportId: string): Promise<void> {
-  for await (const { key } of blobs.list(filesOf(exportId))) await blobs.remove(key);
 }

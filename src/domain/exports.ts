@@ -24,7 +24,7 @@ export const ExportRequested = Type.Object({
 });
 
 /** Where the files of an export lie in the blob store: all of them, and no other's. */
-export function filesOf(exportId: string): string {
+export function filesOf(exportId: string): `${string}/` {
   return `exports/${exportId}/`;
 }
 

@@ -1,5 +1,7 @@
 import { randomBytes } from 'node:crypto';
+import { sql } from 'kysely';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { up as takeNoSamples } from '../../migrations/0021_statistics_of_secrets.ts';
 import { createPasswords } from '../../src/access/passwords.ts';
 import {
   createPeople,
@@ -13,6 +15,7 @@ import {
   UnsealError,
 } from '../../src/access/people.ts';
 import { type AccountId, streamId } from '../../src/domain/ids.ts';
+import { openDatabase } from '../../src/eventstore/postgres.ts';
 import { createWorld, type World } from '../support/world.ts';
 
 const master = masterKeys([randomBytes(32)]);
@@ -90,4 +93,36 @@ test('a registration that did not come to be leaves neither key nor password', a
   await people.forget(gil);
   expect(await people.passwordMatches(gil, 'second password')).toBe(false);
   await expect(people.openFor(gil, [])).rejects.toThrow(PersonKeyMissingError);
+});
+
+/** Columns of which Postgres has samples. */
+async function sampled(): Promise<string[]> {
+  await sql`ANALYZE person_keys, credentials`.execute(world.db);
+  const { rows } = await sql<{ column: string }>`
+    SELECT attname AS column FROM pg_stats WHERE tablename IN ('person_keys', 'credentials')`.execute(
+    world.db,
+  );
+  return rows.map(({ column }) => column);
+}
+
+test('of keys and passwords Postgres keeps no samples, in which those could be read that were deleted', async () => {
+  const people = createPeople(world.db, master, createPasswords({ cost: 4 }));
+  for (let n = 0; n < 3; n++) {
+    const id: AccountId = streamId('acc', 0, `many${n}`.repeat(4));
+    await people.savePassword(id, 'correct horse battery');
+    await people.sealFor(id, []);
+  }
+  const secrets = ['wrapped_key', 'password_hash'];
+  const others = await sampled();
+  expect(others).toContain('master_key_id');
+  expect(others.filter((column) => secrets.includes(column))).toEqual([]);
+
+  // Nor those that it had taken before.
+  await sql`ALTER TABLE person_keys ALTER COLUMN wrapped_key SET STATISTICS 100`.execute(world.db);
+  await sql`ALTER TABLE credentials ALTER COLUMN password_hash SET STATISTICS 100`.execute(world.db);
+  expect(await sampled()).toEqual(expect.arrayContaining(secrets));
+  const db = openDatabase<unknown>({ url: world.databaseUrl, max: 1, applicationName: 'test' });
+  await takeNoSamples(db);
+  await db.destroy();
+  expect((await sampled()).toSorted()).toEqual(others.toSorted());
 });

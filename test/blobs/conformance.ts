@@ -49,6 +49,33 @@ export function blobStoreConformance(
       expect(Buffer.concat(await (await store.read('exports/01ab.gz')).toArray()).equals(content)).toBe(true);
     });
 
+    it('removes a folder with all that is in it, and with what is being written there', async () => {
+      await store.write('exports/1/a.gz', text('a'));
+      await store.write('exports/1/more/b.gz', text('b'));
+      await store.write('exports/10/c.gz', text('c'));
+      const { promise: goesOn, resolve: goOn } = Promise.withResolvers<void>();
+      const begun = Promise.withResolvers<void>();
+      async function* slow() {
+        yield Buffer.from('half');
+        begun.resolve();
+        await goesOn;
+        yield Buffer.from('and half');
+      }
+      const writing = store.write('exports/1/d.gz', slow());
+      const settled = writing.then(
+        () => 'written',
+        () => 'rejected',
+      );
+      await begun.promise;
+      expect(await store.removeFolder('exports/1/')).toBe(2);
+      goOn();
+      expect(await settled).toBe('rejected');
+      expect(await keysOf(store, '')).toEqual(['exports/10/c.gz']);
+      expect(await store.removeFolder('exports/1/')).toBe(0);
+      await store.write('exports/1/a.gz', text('anew'));
+      expect(await contentOf(store, 'exports/1/a.gz')).toBe('anew');
+    });
+
     it('keeps an empty blob', async () => {
       expect(await store.write('empty', [])).toEqual({ bytes: 0, sha256: sha256(Buffer.alloc(0)) });
       expect(await store.stat('empty')).toEqual({ bytes: 0 });

@@ -63,6 +63,13 @@ describe('the disk store', () => {
     expect(await files()).toEqual(['a', 'a/blob', 'a/~blob.8899aabbccddeeff']);
   });
 
+  it('leaves nothing in a folder that is removed: not even what a process that died left half written', async () => {
+    await store.write('a/1/blob', [Buffer.from('x')]);
+    await writeFile(join(folder, 'blobs/a/1/~blob.0011223344556677'), 'half');
+    expect(await store.removeFolder('a/1/')).toBe(1);
+    expect(await files()).toEqual(['a']);
+  });
+
   it('says why it cannot write', async () => {
     await store.write('a', [Buffer.from('x')]);
     await expect(store.write('a/b', [Buffer.from('x')])).rejects.toThrow(/EEXIST|ENOTDIR/);

@@ -1,8 +1,12 @@
 import { randomBytes } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { sql } from 'kysely';
 import { describe, expect, it } from 'vitest';
 import { forEachReadModel } from '../../src/app/read-models.ts';
+import { createDiskStore } from '../../src/blobs/disk.ts';
+import { filesOf } from '../../src/domain/exports.ts';
 import { rewind } from '../../src/projections/rewind.ts';
 import { dumpAll, grep } from '../support/dumps.ts';
 import { type Installation, waitUntil } from '../support/installation.ts';
@@ -266,6 +270,40 @@ describe('what the jobs of an erased person say', () => {
 });
 
 describe('an erasure', () => {
+  it('takes away what an export’s writer has left half written, and what one wakes up to write', async () => {
+    const { world, installation } = await sharedSetting();
+    await installation.startAll();
+    const ada = await registered(installation);
+    const { requested } = await installation.client().exportEvents(ada.token);
+    const folder = filesOf(String(requested.body.id));
+    // A worker that died while it wrote, and one that was stopped.
+    const dead = join(installation.blobDir, folder, '~1-Ab.ndjson.gz.0011223344556677');
+    await writeFile(dead, `half of ${ada.name}`);
+    const awake = Promise.withResolvers<void>();
+    const written = Promise.withResolvers<void>();
+    const stopped = createDiskStore(installation.blobDir).write(
+      `${folder}1-Cd.ndjson.gz`,
+      (async function* () {
+        yield randomBytes(300_000);
+        yield Buffer.from(ada.name);
+        written.resolve();
+        await awake.promise;
+      })(),
+    );
+    const ended = stopped.then(
+      () => 'kept',
+      () => 'rejected',
+    );
+    await written.promise;
+    expect(grep(await dumpAll(world, installation.blobDir), [ada.name])).not.toEqual([]);
+
+    const accepted = await erase(installation, ada.token);
+    await completed(installation, String(accepted.headers.get('location')));
+    awake.resolve();
+    expect(await ended).toBe('rejected');
+    expect(grep(await dumpAll(world, installation.blobDir), [ada.email, ada.name])).toEqual([]);
+  });
+
   it('goes on when its worker is killed in the middle of it', async () => {
     const { world, installation } = await sharedSetting();
     const { projectors, workers } = await installation.startAll();

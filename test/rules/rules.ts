@@ -1203,6 +1203,20 @@ export const RULES: readonly Rule[] = [
     test: { file: ERASURE_TEST, name: FOUND_NOWHERE },
   },
   {
+    rule: 'Who is erased leaves no file half written: neither by a worker that died, nor by one that wakes up',
+    without: [
+      {
+        file: 'src/blobs/disk.ts',
+        from: '      await rm(path, { recursive: true, force: true, maxRetries: 5 });\n',
+        to: '      for await (const key of walk(folder, prefix, prefix)) await rm(pathOf(key));\n',
+      },
+    ],
+    test: {
+      file: ERASURE_TEST,
+      name: 'takes away what an export’s writer has left half written, and what one wakes up to write',
+    },
+  },
+  {
     rule: 'From the commit that erases a person on no access token of theirs is good, whatever sessions there are',
     without: [
       { file: 'src/access/sessions.ts', from: "    if (isErased(account)) return 'ended';\n", to: '' },
