@@ -25,8 +25,10 @@ test('who did what, when and why is told over HTTP and by the command line, whic
     token: user,
     body: { type: 'echo', payload: {}, runAt },
   });
+  // Whoever is no operator gives none: it would stay in the events, as they wrote it, when they are erased.
   const mine = { token: user, body: { reason: 'I changed my mind' } };
-  await client.send('POST', `/v1/jobs/${other.body.id}/cancel`, mine);
+  expect((await client.send('POST', `/v1/jobs/${other.body.id}/cancel`, mine)).status).toBe(403);
+  expect((await client.send('POST', `/v1/jobs/${other.body.id}/cancel`, { token: user })).status).toBe(202);
   const cancel = { token, body: { reason: 'it would do harm' } };
   const last = await client.send('POST', `/v1/jobs/${job.body.id}/cancel`, cancel);
   const upTo = {

@@ -64,8 +64,16 @@ const SUMMARIES: Record<JobChange, string> = {
   discard: 'Give a dead letter up, as an operator: what waits behind it goes on',
 };
 
-/** Nothing at all will do, too. */
-const Why = Type.Union([Strict({ reason: Type.Optional(Reason) }), Type.Null()]);
+/**
+ * Nothing at all will do, too. What somebody says of a job of their own has no reader, and would stay, unsealed, when they
+ * are erased.
+ */
+const Why = Type.Union([
+  Strict({
+    reason: Type.Optional({ ...Reason, description: 'Why, of operators only; kept with the events.' }),
+  }),
+  Type.Null(),
+]);
 
 function change(app: App, deps: JobChangeDeps, name: JobChange, command: Change): void {
   app.post(
@@ -80,20 +88,24 @@ function change(app: App, deps: JobChangeDeps, name: JobChange, command: Change)
         body: Why,
         response: { 200: Foreseen, 202: Accepted },
       },
-      config: { auth: 'account', command: true, ...(name === 'discard' ? { forbids: true } : {}) },
+      config: { auth: 'account', command: true, forbids: true },
     },
     async (request, reply) => {
       const caller = name === 'discard' ? operatorOf(request) : callerOf(request);
       const jobId = parseStreamId(request.params.id, 'job');
       if (!jobId) throw new Problem('not_found', 'There is no such job of yours.');
       const input = { jobId, owner: ownerOf(caller) };
+      const reason = request.body?.reason;
+      if (reason !== undefined && caller.role !== 'operator') {
+        throw new Problem('forbidden', 'A reason is for operators to give: it is kept as it was written.');
+      }
       if (request.query.dryRun) {
         const foreseen = await deps.foreseeChange(name, input);
         if (!foreseen.ok) throw new Problem(foreseen.refusal.code, foreseen.refusal.detail);
         const sample = foreseen.changes ? [{ id: jobId, status: foreseen.status }] : [];
         return reply.code(200).send({ count: sample.length, sample });
       }
-      const context = reasonedContext(deps.contextOf, request, request.body?.reason);
+      const context = reasonedContext(deps.contextOf, request, reason);
       const done = doneOf(await command(context, input));
       commandAnswer(reply, done, { status: 202, location: `/v1/jobs/${done.body.id}` });
       return reply.code(202).send(done.body);
