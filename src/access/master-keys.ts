@@ -1,5 +1,5 @@
 import { type Kysely, sql } from 'kysely';
-import { type MasterKeys, rewrap } from './people.ts';
+import { type MasterKeys, rewrap, UnsealError } from './people.ts';
 import type { PeopleTables } from './tables.ts';
 
 /** How many keys of persons a master key wraps, and what it is to this process. */
@@ -45,23 +45,30 @@ export async function checkMasterKeys(db: Kysely<PeopleTables>, masters: MasterK
 
 const BATCH = 500;
 
+export type Rotated = {
+  /** How many were wrapped anew. */
+  readonly done: number;
+  /** Accounts whose keys do not unwrap: the rows were damaged. They are as they were. */
+  readonly damaged: readonly string[];
+};
+
 /**
  * Wraps by the first master key what others have wrapped, a batch a statement. Cut off it has done a part, and the next run
- * does the rest; who registers or is erased meanwhile is not disturbed. What was sealed stays as it is: the keys of persons
- * are the same ones.
+ * does the rest; who registers or is erased meanwhile is not disturbed, and of two that run at once each does a part. What
+ * was sealed stays as it is: the keys of persons are the same ones.
  *
  * Throws `MasterKeysMissingError`, before anything is changed.
  * @param options.onBatch told how many are done
- * @returns how many were wrapped anew
  */
 export async function rotatePersonKeys(
   db: Kysely<PeopleTables>,
   masters: MasterKeys,
   options: { readonly onBatch?: (done: number) => void; readonly batch?: number } = {},
-): Promise<number> {
+): Promise<Rotated> {
   const { onBatch, batch = BATCH } = options;
   await checkMasterKeys(db, masters);
   const [newest] = masters;
+  const damaged: string[] = [];
   let done = 0;
   for (let after = ''; ; ) {
     const rows = await db
@@ -73,16 +80,41 @@ export async function rotatePersonKeys(
       .limit(batch)
       .execute();
     const last = rows.at(-1);
-    if (!last) return done;
+    if (!last) return { done, damaged };
     after = last.account_id;
-    const ids = rows.map(({ account_id }) => account_id);
-    const former = rows.map(({ wrapped_key }) => wrapped_key);
-    const wrapped = rows.map((row) => rewrap(masters, row.account_id, row.wrapped_key, row.master_key_id));
+    const wrapped = rows.flatMap((row) => {
+      const anew = rewrapped(masters, row);
+      if (!anew) damaged.push(row.account_id);
+      return anew ? [{ ...row, anew }] : [];
+    });
+    const ids = wrapped.map(({ account_id }) => account_id);
+    const former = wrapped.map(({ wrapped_key }) => wrapped_key);
+    // Locked in their order: of two rotations at once neither waits for a row of a batch that waits for it.
     const { numAffectedRows = 0n } = await sql`
-      UPDATE person_keys SET wrapped_key = new.wrapped, master_key_id = ${newest.id}
-      FROM unnest(${ids}::text[], ${wrapped}::bytea[], ${former}::bytea[]) AS new (id, wrapped, former)
-      WHERE account_id = new.id AND wrapped_key = new.former`.execute(db);
+      WITH new AS (
+        SELECT * FROM unnest(
+          ${ids}::text[], ${wrapped.map(({ anew }) => anew)}::bytea[], ${former}::bytea[]
+        ) AS new (id, wrapped, former)
+      ), locked AS (
+        SELECT account_id FROM person_keys WHERE account_id IN (SELECT id FROM new) ORDER BY account_id FOR UPDATE
+      )
+      UPDATE person_keys AS key SET wrapped_key = new.wrapped, master_key_id = ${newest.id}
+      FROM new JOIN locked ON locked.account_id = new.id
+      WHERE key.account_id = new.id AND key.wrapped_key = new.former`.execute(db);
     done += Number(numAffectedRows);
     onBatch?.(done);
+  }
+}
+
+/** Undefined: it does not unwrap. */
+function rewrapped(
+  masters: MasterKeys,
+  row: { readonly account_id: string; readonly wrapped_key: Buffer; readonly master_key_id: string },
+): Buffer | undefined {
+  try {
+    return rewrap(masters, row.account_id, row.wrapped_key, row.master_key_id);
+  } catch (error) {
+    if (error instanceof UnsealError) return undefined;
+    throw error;
   }
 }

@@ -84,7 +84,13 @@ function wrap([newest]: MasterKeys, accountId: string, key: Buffer): Buffer {
 function unwrap(masters: MasterKeys, accountId: string, wrapped: Buffer, masterKeyId: string): Buffer {
   const master = masters.find(({ id }) => id === masterKeyId);
   if (!master) throw new MasterKeyMissingError(accountId, masterKeyId);
-  return decrypt(master.key, wrapContext(accountId), wrapped);
+  try {
+    return decrypt(master.key, wrapContext(accountId), wrapped);
+  } catch (error) {
+    throw new UnsealError(`the key of ${accountId} does not open with master key ${masterKeyId}`, {
+      cause: error,
+    });
+  }
 }
 
 /** Makes the person's key, or finds the one that is there: a retry must not lock out what it sealed before. */
@@ -103,30 +109,38 @@ export async function createPersonKey(db: Db, masters: MasterKeys, accountId: Ac
   return findPersonKey(db, masters, accountId);
 }
 
-/** Throws `PersonKeyMissingError`, or `MasterKeyMissingError` when it was wrapped by one that is not among these. */
+/** Throws `PersonKeyMissingError`, and what `findPersonKeys` may have found. */
 export async function findPersonKey(db: Db, masters: MasterKeys, accountId: string): Promise<PersonKey> {
   const key = (await findPersonKeys(db, masters, [accountId])).get(accountId);
   if (!key) throw new PersonKeyMissingError(accountId);
+  if (key instanceof Error) throw key;
   return key;
 }
 
-/** Those of these accounts that there are. Throws `MasterKeyMissingError` when one was wrapped by one that is not among these. */
+/**
+ * Those of these accounts that there are; of one whose key does not unwrap, why: a `MasterKeyMissingError` or an
+ * `UnsealError`. It is nobody else's fault: others' keys are found beside it.
+ */
 export async function findPersonKeys(
   db: Db,
   masters: MasterKeys,
   accountIds: readonly string[],
-): Promise<Map<string, PersonKey>> {
+): Promise<Map<string, PersonKey | Error>> {
   const rows = await db
     .selectFrom('person_keys')
     .select(['account_id', 'wrapped_key', 'master_key_id'])
     .where('account_id', 'in', accountIds)
     .execute();
-  return new Map(
-    rows.map(({ account_id: accountId, wrapped_key, master_key_id }) => {
+  const found = new Map<string, PersonKey | Error>();
+  for (const { account_id: accountId, wrapped_key, master_key_id } of rows) {
+    try {
       const key = createSecretKey(unwrap(masters, accountId, wrapped_key, master_key_id));
-      return [accountId, { accountId, key }];
-    }),
-  );
+      found.set(accountId, { accountId, key });
+    } catch (error) {
+      found.set(accountId, error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+  return found;
 }
 
 /** What was sealed with it can never be opened again. */
@@ -136,7 +150,8 @@ export async function deletePersonKey(db: Db, accountId: AccountId): Promise<voi
 
 /**
  * Deletes keys and passwords of all who were erased, as far as the ledger holds their `AccountErased`: what a Postgres that
- * went back has brought back goes again. The read model `erasures` says who they are.
+ * went back has brought back goes again. The ledger says who they are, whether or not a projector follows it; where it has
+ * moved old events to files, the read model `erasures` does.
  * @returns accounts of which there was something
  */
 export async function forgetErased(db: Kysely<PeopleTables>): Promise<string[]> {
@@ -144,6 +159,7 @@ export async function forgetErased(db: Kysely<PeopleTables>): Promise<string[]> 
     WITH erased AS (
       SELECT e.id FROM erasures_v1 AS e
       JOIN checkpoints AS c ON c.group_name = 'ledger' AND c.partition = e.partition AND c.seq >= e.seq
+      UNION SELECT stream_id FROM ledger WHERE type = 'AccountErased'
     ), keys AS (
       DELETE FROM person_keys USING erased WHERE account_id = erased.id RETURNING account_id
     ), passwords AS (

@@ -22,4 +22,7 @@ const tracing = startTracing({
   logger,
 });
 const parts = await openParts({ config, logger, metrics: createMetrics({ node: false }) }, ROLE);
-serveRun(jobDefinitions(config, parts, openSealing(config, parts.db)), { log, beforeExit: tracing.flush });
+serveRun(jobDefinitions(config, parts, openSealing(config, parts.db, parts.store)), {
+  log,
+  beforeExit: tracing.flush,
+});

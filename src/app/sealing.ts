@@ -4,9 +4,13 @@ import { holdsSealed, mapSealed, openDeep } from '../access/sealed.ts';
 import type { SealJob } from '../commands/handle.ts';
 import type { Config } from '../config.ts';
 import type { Seals } from '../consumers/seals.ts';
+import { accountFold } from '../domain/accounts.ts';
+import { type AccountId, parseStreamId } from '../domain/ids.ts';
 import { type Sealer, sealedJob } from '../domain/jobs/personal.ts';
+import type { EventStore } from '../eventstore/types.ts';
 import { configuredJobTypes, jobTypes } from '../features.ts';
 import { wasErased } from '../projections/erasures.ts';
+import { openArchives } from './archives.ts';
 import type { Db } from './base.ts';
 import { masterKeysOf } from './people.ts';
 
@@ -26,9 +30,17 @@ export type Sealing = {
   readonly keys: PersonKeys;
 };
 
-/** What a process needs to seal and to open what people's jobs say. */
-export function openSealing(config: Config, db: Db): Sealing {
-  const keys = createPersonKeys(db, masterKeysOf(config));
+/**
+ * What a process needs to seal and to open what people's jobs say.
+ * @param store tells who stands while Postgres is away; without it nothing is opened then
+ */
+export function openSealing(config: Config, db: Db, store?: Pick<EventStore, 'load'>): Sealing {
+  const archives = openArchives(config);
+  const stands = async (account: string): Promise<boolean> => {
+    const id: AccountId | undefined = parseStreamId(account, 'acc');
+    return id !== undefined && (await store?.load(id, accountFold))?.state.phase === 'active';
+  };
+  const keys = createPersonKeys(db, masterKeysOf(config), { stands });
   const impersonal = new Set(
     [...jobTypes, ...configuredJobTypes(config)]
       .filter((type) => 'personal' in type && type.personal === false)
@@ -40,7 +52,8 @@ export function openSealing(config: Config, db: Db): Sealing {
       return sealerOf(await keys.load(owner));
     } catch (error) {
       if (!(error instanceof PersonKeyMissingError)) throw error;
-      return (await wasErased(db, owner)) ? 'erased' : 'missing';
+      const id: AccountId | undefined = parseStreamId(owner, 'acc');
+      return id && (await wasErased(db, id, archives)) ? 'erased' : 'missing';
     }
   }
 

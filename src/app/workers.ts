@@ -22,7 +22,7 @@ export async function startWorkerRole(base: Base): Promise<Role> {
   const { config } = base;
   const parts = await openParts(base, 'workers');
   await orClose(parts.close, checkMasterKeys(parts.db, masterKeysOf(config)));
-  const sealing = openSealing(config, parts.db);
+  const sealing = openSealing(config, parts.db, parts.store);
   const running = await startWorkers({
     ...roleDeps(base, parts, 'workers'),
     ...commandBasics(parts.store),

@@ -26,7 +26,7 @@ export async function openWriteSide(base: Base, name: string, patience?: Paramet
   const parts = await openParts(base, name, patience);
   const hmac = createHmacs(config.HMAC_KEY);
   const people = peopleOf(config, parts.db);
-  const { sealJob, opened } = openSealing(config, parts.db);
+  const { sealJob, opened } = openSealing(config, parts.db, parts.store);
   const subscriber = connectSubscriber({ url: config.REDIS_URL, name: `${name}-checkpoints` });
   const waits = createCheckpointWaits({ subscriber, db: parts.db, prefix: config.KEY_PREFIX });
   const waiter = connectWriter({

@@ -1,7 +1,7 @@
 import { Command } from 'commander';
 import { listMasterKeys, type MasterKeyUse, rotatePersonKeys } from '../access/master-keys.ts';
 import { masterKeysOf } from '../app/people.ts';
-import { type ChangeOptions, changeOptions, checked } from './changes.ts';
+import { type ChangeOptions, changeOptions, checked, RefusedError } from './changes.ts';
 import { examples } from './examples.ts';
 import { withInstallation, withPostgres } from './installation.ts';
 import { operate } from './operate.ts';
@@ -64,9 +64,16 @@ async function rotate(options: ChangeOptions): Promise<void> {
     const onBatch = (done: number) => {
       if (!options.json && process.stderr.isTTY) process.stderr.write(`\r${done} of ${people}`);
     };
-    const done = await rotatePersonKeys(side.db, masters, { onBatch });
+    const { done, damaged } = await rotatePersonKeys(side.db, masters, { onBatch });
     if (!options.json && process.stderr.isTTY) process.stderr.write('\n');
-    say(`The keys of ${done} people are wrapped by ${masters[0].id} now.`, { people: done }, options);
+    const answer = { people: done, ...(damaged.length > 0 ? { damaged } : {}) };
+    say(`The keys of ${done} people are wrapped by ${masters[0].id} now.`, answer, options);
+    if (damaged.length > 0) {
+      throw new RefusedError(
+        'keys_damaged',
+        `The keys of these accounts do not open, and stay as they are: ${damaged.join(', ')}. Their rows of person_keys were damaged: restore those, and rotate again.`,
+      );
+    }
   });
 }
 

@@ -1,5 +1,8 @@
 import type { Kysely, Selectable } from 'kysely';
 import type { AccountEvent } from '../domain/accounts.ts';
+import type { AccountId } from '../domain/ids.ts';
+import type { Archives } from '../eventstore/archive/archives.ts';
+import { readStream } from '../eventstore/ledger-read.ts';
 import type { Database } from './database.ts';
 import type { Projection } from './projection.ts';
 
@@ -68,10 +71,19 @@ export const projection: Projection<ErasureRow, Event> = {
   },
 };
 
-/** Whether a person was erased, as far as the read model knows. */
-export async function wasErased(db: Kysely<Database>, accountId: string): Promise<boolean> {
+/**
+ * Whether a person was erased. The read model says so at once; where it lags behind, or is made anew, the ledger does, which
+ * holds the event before a key is deleted.
+ */
+export async function wasErased(
+  db: Kysely<Database>,
+  accountId: AccountId,
+  archives: Archives,
+): Promise<boolean> {
   const row = await db.selectFrom('erasures_v1').select('id').where('id', '=', accountId).executeTakeFirst();
-  return row !== undefined;
+  if (row) return true;
+  const events = await readStream(db, accountId, {}, archives);
+  return events.some(({ type }) => type === 'AccountErased');
 }
 
 /** Exports of those who were erased: their files are gone, or to go. By id, after one. */

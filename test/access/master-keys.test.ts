@@ -44,7 +44,10 @@ async function people(count: number) {
 test('after a rotation the new master key alone opens what was sealed before, the old one nothing', async () => {
   const { db, ids, sealed } = await people(25);
   const progress: number[] = [];
-  expect(await rotatePersonKeys(db, both, { batch: 10, onBatch: (done) => progress.push(done) })).toBe(25);
+  expect(await rotatePersonKeys(db, both, { batch: 10, onBatch: (done) => progress.push(done) })).toEqual({
+    done: 25,
+    damaged: [],
+  });
   expect(progress).toEqual([10, 20, 25]);
   for (const [n, id] of ids.entries()) {
     expect(open(await findPersonKey(db, after, id), sealed[n] ?? '')).toBe(`text of ${id}`);
@@ -54,7 +57,7 @@ test('after a rotation the new master key alone opens what was sealed before, th
     { id: after[0].id, keys: 25, use: 'wraps' },
     { id: former[0].id, keys: 0, use: 'opens' },
   ]);
-  expect(await rotatePersonKeys(db, both)).toBe(0);
+  expect(await rotatePersonKeys(db, both)).toEqual({ done: 0, damaged: [] });
 });
 
 test('one that was cut off has done a part, and the next one does the rest', async () => {
@@ -70,7 +73,7 @@ test('one that was cut off has done a part, and the next one does the rest', asy
   // Both kinds open meanwhile, and who comes is wrapped by the new one.
   for (const id of ids) await findPersonKey(db, both, id);
   await createPersonKey(db, both, account(99));
-  expect(await rotatePersonKeys(db, both)).toBe(20);
+  expect(await rotatePersonKeys(db, both)).toEqual({ done: 20, damaged: [] });
   expect((await listMasterKeys(db, both)).map(({ keys }) => keys)).toEqual([31, 0]);
 });
 
@@ -78,7 +81,7 @@ test('who is erased while it goes on stays erased', async () => {
   const { db, ids } = await people(30);
   const [, , gone = account(0)] = ids.slice(20);
   const deletions: Promise<void>[] = [];
-  const done = await rotatePersonKeys(db, both, {
+  const { done } = await rotatePersonKeys(db, both, {
     batch: 10,
     onBatch: () => deletions.push(deletePersonKey(db, gone)),
   });
@@ -100,4 +103,25 @@ test('where a master key is missing nothing is changed, and it is said which', a
     SELECT count(*)::int AS n FROM person_keys WHERE master_key_id = ${former[0].id}`.execute(db);
   expect(rows[0]?.n).toBe(3);
   await checkMasterKeys(db, both);
+});
+
+test('a row that was damaged stays as it is, and holds up nobody: it is said whose it is', async () => {
+  const { db, ids } = await people(12);
+  const [, damaged = account(0)] = ids;
+  await db
+    .updateTable('person_keys')
+    .set({ wrapped_key: randomBytes(60) })
+    .where('account_id', '=', damaged)
+    .execute();
+  expect(await rotatePersonKeys(db, both, { batch: 5 })).toEqual({ done: 11, damaged: [damaged] });
+  expect((await listMasterKeys(db, both)).map(({ keys }) => keys)).toEqual([11, 1]);
+});
+
+test('of two that run at once each does a part, and every key opens', async () => {
+  const { db, ids, sealed } = await people(400);
+  const rounds = await Promise.all([3, 7, 400].map((batch) => rotatePersonKeys(db, both, { batch })));
+  expect(rounds.reduce((sum, { done }) => sum + done, 0)).toBe(400);
+  for (const [n, id] of ids.entries()) {
+    expect(open(await findPersonKey(db, after, id), sealed[n] ?? '')).toBe(`text of ${id}`);
+  }
 });

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, onTestFinished, test, vi } from 'vitest';
 import {
   createPersonKey,
   deletePersonKey,
@@ -23,7 +23,7 @@ afterAll(() => world.dispose());
 test('a key that was deleted is gone from every process two seconds later', async () => {
   const ada = account('ada');
   let now = 0;
-  const keys = createPersonKeys(world.db, master, () => now);
+  const keys = createPersonKeys(world.db, master, { now: () => now });
   await createPersonKey(world.db, master, ada);
   expect(keys.ready(ada)).toBeUndefined();
   const key = await keys.load(ada);
@@ -60,16 +60,74 @@ test('keys that are asked for at once are found by one query, each by who asked 
   await db.destroy();
 });
 
-test('while Postgres is away what was known goes on: nobody can delete a key there either', async () => {
-  const eve = account('eve');
-  await createPersonKey(world.db, master, eve);
+test('how old a key is is counted from when it was asked for: the answer says what was there then', async () => {
+  const slow = account('slow');
+  await createPersonKey(world.db, master, slow);
+  let now = 0;
+  const slowly = world.db.withPlugin({
+    transformQuery: ({ node }) => node,
+    transformResult: async ({ result }) => {
+      now += KEY_MS;
+      return result;
+    },
+  });
+  const keys = createPersonKeys(slowly, master, { now: () => now });
+  await keys.load(slow);
+  expect(keys.ready(slow)).toBeUndefined();
+});
+
+test('a wall clock that is set back lets no key live on', async () => {
+  const tick = account('tick');
+  await createPersonKey(world.db, master, tick);
+  const keys = createPersonKeys(world.db, master);
+  const began = performance.now();
+  await keys.load(tick);
+  const wall = vi.spyOn(Date, 'now').mockReturnValue(Date.now() - 3_600_000);
+  const steady = vi.spyOn(performance, 'now').mockReturnValue(began + KEY_MS + 60_000);
+  onTestFinished(() => {
+    wall.mockRestore();
+    steady.mockRestore();
+  });
+  expect(keys.ready(tick)).toBeUndefined();
+});
+
+test('a row that was damaged is a fault of its own: who is asked for with it gets the key, and nobody an old one', async () => {
+  const [well, damaged] = [account('well'), account('damaged')];
+  let now = 0;
+  const keys = createPersonKeys(world.db, master, { now: () => now, stands: async () => true });
+  await Promise.all([well, damaged].map((id) => createPersonKey(world.db, master, id)));
+  await Promise.all([well, damaged].map((id) => keys.load(id)));
+  await world.db
+    .updateTable('person_keys')
+    .set({ wrapped_key: randomBytes(60) })
+    .where('account_id', '=', damaged)
+    .execute();
+  now = KEY_MS;
+  const [one, other] = await Promise.allSettled([keys.load(well), keys.load(damaged)]);
+  expect(one).toMatchObject({ status: 'fulfilled', value: { accountId: well } });
+  expect(other).toMatchObject({
+    reason: { name: 'UnsealError', message: expect.stringContaining(damaged) },
+  });
+});
+
+test('while Postgres is away what was known goes on, of whoever is known not to be erased', async () => {
+  const [eve, fay, gil] = [account('eve'), account('fay'), account('gil')];
+  await Promise.all([eve, fay, gil].map((id) => createPersonKey(world.db, master, id)));
   const db = openDatabase<PeopleTables>({ url: world.databaseUrl, max: 1, applicationName: 'keys' });
   let now = 0;
-  const keys = createPersonKeys(db, master, () => now);
+  const stands = async (id: string) => {
+    if (id === gil) throw new Error('it is not known');
+    return id !== fay;
+  };
+  const keys = createPersonKeys(db, master, { now: () => now, stands });
   const key = await keys.load(eve);
+  await Promise.all([keys.load(fay), keys.load(gil)]);
   await db.destroy();
   now = 60_000;
   expect(await keys.load(eve)).toBe(key);
+  // It may be this process alone that Postgres is away for: another one has deleted the key.
+  await expect(keys.load(fay)).rejects.toThrow();
+  await expect(keys.load(gil)).rejects.toThrow();
   now = 3_600_000;
   await expect(keys.load(eve)).rejects.toThrow();
 });

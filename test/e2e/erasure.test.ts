@@ -270,6 +270,47 @@ describe('what the jobs of an erased person say', () => {
 });
 
 describe('an erasure', () => {
+  it('is known from the ledger where read models lag behind: no job of theirs fails for want of the key', async () => {
+    const { world, installation } = await sharedSetting();
+    await installation.startAll();
+    const client = installation.client();
+    const ada = await registered(installation);
+    const operator = await installation.operator();
+    const runAt = new Date(Date.now() + 3_600_000).toISOString();
+    const job = await client.send('POST', '/v1/jobs', {
+      token: ada.token,
+      body: { type: 'echo', payload: { said: ada.name }, runAt },
+    });
+    const { key } = await copied(world, ada.id);
+    const pause = ['projections', 'pause', 'erasures', '--reason', 'a test', '--yes'];
+    expect(await installation.cli(pause)).toMatchObject({ code: 0 });
+    const accepted = await erase(installation, ada.token);
+    await completed(installation, String(accepted.headers.get('location')));
+    expect(await world.db.selectFrom('erasures_v1').selectAll().execute()).toEqual([]);
+
+    // What a restore of Postgres brings back goes again all the same.
+    await world.db.insertInto('person_keys').values(key).execute();
+    const again = await installation.cli(['accounts', 'erase', '--reapply', '--reason', 'restored', '--yes']);
+    expect(again.stdout).toContain('of 1 people');
+
+    const path = `/v1/jobs/${job.body.id}`;
+    expect((await client.send('POST', `${path}/retry`, operator)).status).toBe(202);
+    const history = async () => {
+      const { body } = await client.send('GET', `${path}/events`, operator);
+      return body.items as { type: string; data: { payload?: unknown } }[];
+    };
+    await waitUntil(async () => (await history()).length === 5, 'the job to end once more');
+    const events = await history();
+    expect(events.map(({ type }) => type)).toEqual([
+      'JobEnqueued',
+      'JobCancelled',
+      'JobRetried',
+      'JobStarted',
+      'JobCancelled',
+    ]);
+    expect(events[0]?.data.payload).toBe('[erased]');
+  });
+
   it('takes away what an export’s writer has left half written, and what one wakes up to write', async () => {
     const { world, installation } = await sharedSetting();
     await installation.startAll();

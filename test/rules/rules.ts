@@ -1238,6 +1238,48 @@ export const RULES: readonly Rule[] = [
     },
   },
   {
+    rule: 'Who was erased the ledger says, where a read model lags behind: a key that is gone is no fault then',
+    without: [
+      {
+        file: 'src/projections/erasures.ts',
+        from: "  return events.some(({ type }) => type === 'AccountErased');\n",
+        to: '  return events.length < 0;\n',
+      },
+    ],
+    test: {
+      file: ERASURE_TEST,
+      name: 'is known from the ledger where read models lag behind: no job of theirs fails for want of the key',
+    },
+  },
+  {
+    rule: 'How old a person’s key is is counted from when it was asked for, by a clock that nobody sets',
+    without: [
+      {
+        file: 'src/access/person-keys.ts',
+        from: 'now = () => performance.now() } = options',
+        to: 'now = () => Date.now() } = options',
+      },
+    ],
+    test: {
+      file: 'test/access/person-keys.test.ts',
+      name: 'a wall clock that is set back lets no key live on',
+    },
+  },
+  {
+    rule: 'While Postgres is away only the keys go on of who is known not to be erased: it may be away for this process alone',
+    without: [
+      {
+        file: 'src/access/person-keys.ts',
+        from: 'return key && (await stands(accountId).catch(() => false)) ? key : undefined;',
+        to: 'return key ?? (stands.length < 0 ? key : undefined);',
+      },
+    ],
+    test: {
+      file: 'test/access/person-keys.test.ts',
+      name: 'while Postgres is away what was known goes on, of whoever is known not to be erased',
+    },
+  },
+  {
     rule: 'What a restored Postgres brings back of persons who were erased since goes again',
     without: [
       {
