@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Command } from 'ioredis';
 import { readFailure, readOutcome } from './commit-reply.ts';
 import { type EncodedCommit, encodeCommit } from './commit-request.ts';
 import { type Connection, script } from './connections.ts';
 import type { Fence } from './fence.ts';
 import type { MemoryGuard } from './memory-guard.ts';
 import type { PartitionKeys } from './partitions.ts';
+import { ScriptCall } from './script-call.ts';
 import type { Told } from './told.ts';
 import {
   type CommitOutcome,
@@ -201,24 +201,13 @@ export function createCommitter(
       notDone(call, fencedError());
       return;
     }
-    const scriptKeys: string[] = [names.meta, names.log, callKey];
     const { storeId, epoch } = trusted;
-    const args: (string | number)[] = [
-      storeId,
-      epoch,
-      runId,
-      call.number,
-      REMEMBERED_MS,
-      call.commits.length,
-    ];
-    for (const commit of call.commits) {
-      for (const key of commit.keys) scriptKeys.push(key);
-      for (const arg of commit.args) args.push(arg);
-    }
-    const { sha } = commitScripts[kind];
-    const command = new Command('evalsha', [sha, scriptKeys.length, ...scriptKeys, ...args], {
-      replyEncoding: 'utf8',
-    });
+    const head = [storeId, epoch, runId, call.number, REMEMBERED_MS, call.commits.length];
+    const command = new ScriptCall(
+      commitScripts[kind].sha,
+      [[names.meta, names.log, callKey], ...call.commits.map(({ keys }) => keys)],
+      [head, ...call.commits.map(({ args }) => args)],
+    );
     underWay++;
     connection.redis.sendCommand(command);
     command.promise.then(
