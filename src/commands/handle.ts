@@ -230,14 +230,14 @@ export function encodeChange(
     events: change.events.map((event, index) => {
       const isFirst = index === 0;
       const schema = codec.check(event.type, event.data);
-      const at = JSON.stringify(isFirst ? (change.begunAt ?? change.at) : change.at);
+      const at = isFirst ? (change.begunAt ?? change.at) : change.at;
       // Key and answer travel in the commit's first event, so that a lost Redis gets its claims back.
       const claimed = claim && isFirst ? `,"claim":${JSON.stringify(claim)}` : '';
       return {
         id: deps.randomText(16) as EventId,
         type: event.type,
         data: JSON.stringify(event.data),
-        meta: `{"schema":${schema},"at":${at},${rest}${claimed}}`,
+        meta: `{"schema":${schema},"at":"${at}",${rest}${claimed}}`,
       };
     }),
     state: { json: change.state.text(), fold: change.state.fold },

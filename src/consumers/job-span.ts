@@ -26,7 +26,7 @@ function spanOf(job: JobToRun, run: JobRun, now: Date) {
   return {
     kind: SpanKind.CONSUMER,
     ...(prompt ? { parent: job.traceparent } : { root: true, links: [job.traceparent] }),
-    attributes: {
+    attributes: () => ({
       [ATTR.messagingSystem]: 'redis',
       [ATTR.messagingOperation]: 'process',
       [ATTR.messagingDestination]: job.queue,
@@ -35,6 +35,6 @@ function spanOf(job: JobToRun, run: JobRun, now: Date) {
       [ATTR.jobId]: job.jobId,
       [ATTR.jobType]: job.type,
       [ATTR.jobAttempt]: run.attempt,
-    },
+    }),
   };
 }

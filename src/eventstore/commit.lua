@@ -87,6 +87,8 @@ local out, o = { tonumber(epoch) }, 1
 local k, a = 4, 7
 -- Texts of the last seq of each append. Numbers become text once: that costs as much as a lookup.
 local last_seqs, text = {}, meta[4]
+-- Entries that are finished, by stream: a call for each would cost as much as an event.
+local done = {}
 
 for _ = 1, ARGV[6] do
   local next_k, next_a = k + ARGV[a], a + 2 + ARGV[a + 1]
@@ -229,8 +231,12 @@ for _ = 1, ARGV[6] do
         local finished = ARGV[a]
         a = a + 1
         for _ = 1, finished do
-          call('XACK', KEYS[k], 'lane', ARGV[a])
-          call('XDEL', KEYS[k], ARGV[a])
+          local entries = done[KEYS[k]]
+          if entries then
+            entries[#entries + 1] = ARGV[a]
+          else
+            done[KEYS[k]] = { ARGV[a] }
+          end
           k, a = k + 1, a + 1
         end
       end
@@ -268,6 +274,10 @@ for _ = 1, ARGV[6] do
   k, a = next_k, next_a
 end
 
+for stream, entries in pairs(done) do
+  call('XACK', stream, 'lane', unpack(entries))
+  call('XDEL', stream, unpack(entries))
+end
 if wrote then
   if seq > first_seq then call('HSET', KEYS[1], 'seq', text) end
   call('SET', KEYS[3], ARGV[4] .. ' ' .. cmsgpack.pack(out), 'PX', ARGV[5])

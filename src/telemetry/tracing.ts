@@ -30,7 +30,8 @@ const TRACEPARENT = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(
 export type SpanDetails = {
   /** Default: INTERNAL. */
   readonly kind?: SpanKind;
-  readonly attributes?: Attributes;
+  /** As a function where making them is not for nothing: it is called for a span that is recorded only. */
+  readonly attributes?: Attributes | (() => Attributes);
   /** A context or a traceparent of *our own* to be the child of. Default, and where it is malformed: the active context. */
   readonly parent?: Context | string | undefined;
   /** Begin a new trace (redrive, rebuild, scheduled run, delayed retry): link to the cause instead of prolonging its trace. */
@@ -196,7 +197,9 @@ function parentOf({ parent, root }: SpanDetails): Context {
 function optionsOf({ kind = SpanKind.INTERNAL, attributes, links }: Omit<SpanDetails, 'parent' | 'root'>) {
   return {
     kind,
-    ...(attributes === undefined ? {} : { attributes }),
+    ...(attributes === undefined
+      ? {}
+      : { attributes: typeof attributes === 'function' ? attributes() : attributes }),
     ...(links === undefined ? {} : { links: linksOf(links) }),
   };
 }

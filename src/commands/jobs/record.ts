@@ -155,13 +155,12 @@ function recordedAs(
 }
 
 /** What is recorded of a run; of one whose start no commit holds yet, that first. */
-function decide({ unrecorded, taken, spec }: JobRun, recording: Recording, state: Job): Decision<JobEvent> {
+function decide({ unrecorded, spec }: JobRun, recording: Recording, state: Job): Decision<JobEvent> {
   if (!unrecorded || jobIsRunning(state)) return recording.decide(state);
   const start = startJob(state, unrecorded.worker);
   if (!start.ok) return start;
   const meta = { at: unrecorded.at, correlation: spec.correlation, ...ownerOf(spec) };
-  const stream = { streamId: taken.jobId, state, version: 0, expected: { kind: 'minted' as const } };
-  const running = changeOf(meta, unrecorded.at, stream, jobFold, start.events).state.value as Job;
+  const running = start.events.reduce<Job>((job, event) => jobFold.evolve(job, { ...event, ...meta }), state);
   const then = recording.decide(running);
   return then.ok ? { ok: true, events: [...start.events, ...then.events] } : then;
 }
