@@ -22,7 +22,14 @@ export type CheckpointWaits = {
   close(): void;
 };
 
-type Waiting = { readonly seq: number; end(outcome: WaitOutcome): void };
+type Waiting = {
+  readonly seq: number;
+  /** The first look that is about it. */
+  look: 'to come' | 'begun' | 'done';
+  /** Its time is up: what the first look finds is the last that it is told. */
+  late: boolean;
+  end(outcome: WaitOutcome): void;
+};
 /** All that wait for one group at one epoch of a partition: one row of the query. */
 type Topic = {
   readonly group: string;
@@ -30,6 +37,9 @@ type Topic = {
   readonly epoch: number;
   readonly waiting: Set<Waiting>;
 };
+
+/** How much longer than its time a wait may take to look at least once: also who waits for nothing asks. */
+const FIRST_LOOK_MS = 1_000;
 
 /**
  * Waits for checkpoints, for everyone in this process: Consistent-With, Durability: ledger, exports. Hints on
@@ -86,6 +96,9 @@ export function createCheckpointWaits({
     setImmediate(async () => {
       const asked = [...toLookAt];
       toLookAt.clear();
+      for (const { waiting } of asked) {
+        for (const each of waiting) if (each.look === 'to come') each.look = 'begun';
+      }
       try {
         const found = await readProgress(db, asked);
         for (const [index, topic] of asked.entries()) settle(topic, found[index]);
@@ -113,8 +126,14 @@ export function createCheckpointWaits({
           resolve(outcome);
         };
         const giveUp = () => end('timeout');
-        const waiting: Waiting = { seq, end };
-        const timer = setTimeout(giveUp, timeoutMs);
+        const waiting: Waiting = { seq, end, look: 'to come', late: false };
+        // Without a look nobody knows whether there was anything to wait for.
+        const firstLook = Math.max(0, FIRST_LOOK_MS - timeoutMs);
+        let timer = setTimeout(() => {
+          if (firstLook === 0 || waiting.look === 'done') return giveUp();
+          waiting.late = true;
+          timer = setTimeout(giveUp, firstLook);
+        }, timeoutMs);
         signal?.addEventListener('abort', giveUp);
         topic.waiting.add(waiting);
         toLookAt.add(topic);
@@ -145,6 +164,10 @@ function settle(topic: Topic, progress: Progress | undefined): void {
   for (const waiting of [...topic.waiting]) {
     if (epoch === null || (last_seq !== null && waiting.seq > last_seq)) waiting.end('lost');
     else if (seq !== null && waiting.seq <= seq) waiting.end('reached');
+    else if (waiting.look !== 'to come') {
+      waiting.look = 'done';
+      if (waiting.late) waiting.end('timeout');
+    }
   }
 }
 

@@ -73,6 +73,12 @@ test('timeout: the checkpoint does not come, or the client leaves', async () => 
   expect(await wait(1, 10_000, 1, client.signal)).toBe('timeout');
 });
 
+test('who waits for no time at all is told whether it is there already', async () => {
+  const { move, wait } = await begin();
+  await move(5);
+  expect(await Promise.all([wait(5, 0), wait(1, 0), wait(6, 0)])).toEqual(['reached', 'reached', 'timeout']);
+});
+
 test('lost: a position above the end of its epoch, also while somebody waits for it', async () => {
   const { db, move, wait } = await begin(20);
   await move(4);
