@@ -59,7 +59,7 @@ import { cancelRebuild, foreseeCancel, foreseeRebuild, lastRebuild, rebuildReadM
 import { foreseeReplay, requestReplay } from './replays.ts';
 import { byLane, foreseeSettling, requestSettling } from './settling.ts';
 import { readStanding } from './standing/read.ts';
-import { requestVerification } from './verifying.ts';
+import { foreseeVerification, requestVerification } from './verifying.ts';
 import { announceReads, checkReadModels } from './versions.ts';
 import { openWriteSide } from './write-side.ts';
 
@@ -264,6 +264,7 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
       features.verifications.routes({
         contextOf,
         verify: (...rest) => requestVerification(commands, ...rest),
+        foreseeVerification: (name) => foreseeVerification(db, name),
       }),
       features.replay.routes({
         contextOf,

@@ -63,18 +63,20 @@ export async function foreseeReplay(
 
 /**
  * Asks for a job that replays what was planned. Refused with `plan_stale` where that is not what it would do now: events
- * have come, or other code is here; and as `foreseeReplay` is.
+ * have come, or other code is here; and as `foreseeReplay` is. Without side effects no plan is needed: what is there now is
+ * counted.
  */
 export async function requestReplay(
   config: Pick<Config, 'HMAC_KEY'>,
   side: Pick<Parts, 'db' | 'store'> & { readonly commands: JobCommandDeps },
   context: CommandContext,
-  wanted: ReplayWanted & Pick<ReplayPayload, 'sideEffects' | 'rate'> & { readonly plan: string },
+  wanted: ReplayWanted & Pick<ReplayPayload, 'sideEffects' | 'rate'> & { readonly plan?: string },
 ): Promise<CommandResult<JobAccepted>> {
   const planned = await foreseeReplay(config, side, wanted);
   if (!planned.ok) return { kind: 'refused', refusal: planned.refusal };
   const { plan, payloadOf } = planned;
-  if (plan.digest !== wanted.plan && !(await wasAsked(side.commands, context))) {
+  const isPlanned = plan.digest === (wanted.plan ?? (wanted.sideEffects === 'off' ? plan.digest : undefined));
+  if (!isPlanned && !(await wasAsked(side.commands, context))) {
     const { refusal } = refuse(
       'plan_stale',
       `The plan is not what the replay would do now: ${plan.events} events, digest ${plan.digest}. Look at it again, and name where it ends, so that no more events come to it.`,

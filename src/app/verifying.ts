@@ -1,3 +1,4 @@
+import type { Kysely } from 'kysely';
 import type { CommandContext, CommandResult } from '../commands/handle.ts';
 import { enqueueJob, type JobAccepted, type JobCommandDeps } from '../commands/jobs/requests.ts';
 import type { Config } from '../config.ts';
@@ -5,6 +6,7 @@ import type { VerificationDeps } from '../consumers/verifications.ts';
 import { refuse } from '../domain/decision.ts';
 import { codec } from '../domain/events.ts';
 import { type VerificationPayload, verificationJob } from '../domain/verifications.ts';
+import { ledgerHeads } from '../eventstore/checkpoints.ts';
 import { openDatabase } from '../eventstore/postgres.ts';
 import { collectFindings } from '../eventstore/verify/findings.ts';
 import { projections } from '../features.ts';
@@ -49,15 +51,22 @@ export async function requestVerification(
   context: CommandContext,
   wanted: VerificationPayload,
 ): Promise<CommandResult<JobAccepted>> {
-  if (!named(wanted.projection)) {
-    const names = Object.keys(projections).join(', ');
-    const { refusal } = refuse(
-      'not_found',
-      `There is no read model ${wanted.projection}; there are ${names}.`,
-    );
-    return { kind: 'refused', refusal };
-  }
+  if (!named(wanted.projection)) return { kind: 'refused', refusal: noSuch(wanted.projection).refusal };
   return enqueueJob(commands, context, verificationJob(wanted));
+}
+
+/** How many events a verification would read, about. Refused with `not_found`. */
+export async function foreseeVerification(
+  db: Kysely<Database>,
+  name: string,
+): Promise<{ readonly ok: true; readonly events: number } | ReturnType<typeof refuse>> {
+  if (!named(name)) return noSuch(name);
+  return { ok: true, events: [...(await ledgerHeads(db)).values()].reduce((sum, seq) => sum + seq, 0) };
+}
+
+function noSuch(name: string) {
+  const names = Object.keys(projections).join(', ');
+  return refuse('not_found', `There is no read model ${name}; there are ${names}.`);
 }
 
 function named(name: string): ReadModelName | undefined {

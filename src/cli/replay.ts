@@ -47,7 +47,10 @@ export function replayCommand(command: Command): void {
         `events a second, of those that anything follows from, at most 10000 (default: ${REPLAY_RATES.on}, and ${REPLAY_RATES.off} without side effects)`,
         readRate,
       )
-      .option('--plan <digest>', 'the plan that is confirmed, as --dry-run names it; needed with --yes')
+      .option(
+        '--plan <digest>',
+        'the plan that is confirmed, as --dry-run names it; needed with --yes where side effects are on',
+      )
       .option('--follow', 'watch the job that does it until it ends'),
   ).action(replay);
 }
@@ -55,7 +58,7 @@ export function replayCommand(command: Command): void {
 async function replay(options: Options): Promise<void> {
   const { group, sideEffects, plan, json = false } = options;
   checked(`Replay to ${group}?`, options);
-  if (options.yes && !options.dryRun && plan === undefined) {
+  if (options.yes && !options.dryRun && sideEffects === 'on' && plan === undefined) {
     throw new UsageError('Say which plan is confirmed: --plan, as --dry-run names it.');
   }
   const wanted = boundsOf(options);

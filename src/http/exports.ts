@@ -138,7 +138,7 @@ export function exportRoutes(deps: ExportDeps): Routes {
           params: IdParams,
           response: { 200: Download },
         },
-        config: { auth: 'account', reads: 'exports' },
+        config: { auth: 'account', reads: 'exports', comesLater: true },
       },
       async (request, reply) => {
         // Who was just told that it is done must not be told that it is not.

@@ -80,7 +80,8 @@ function durabilityNotReached(error: Error): Problem {
   return new Problem(
     'durability_not_reached',
     'The command stands, but was not as durable as asked in time. The same Idempotency-Key waits again.',
-    { headers: position ? { position } : {}, cause: error },
+    // What every command has that was answered at all.
+    { headers: { ...(position ? { position } : {}), durability: 'memory' }, cause: error },
   );
 }
 
@@ -103,8 +104,16 @@ function fastifyProblem(error: Error & Partial<FastifyError>): Problem | undefin
 }
 
 function validationProblem(found: readonly FastifySchemaValidationError[], where: string): Problem {
-  const errors = found.flatMap((error) => detailsOf(error, where)).slice(0, MAX_ERRORS);
+  const errors = found
+    .filter((error, _index, all) => all.length === 1 || !isNullOr(error))
+    .flatMap((error) => detailsOf(error, where))
+    .slice(0, MAX_ERRORS);
   return new Problem('invalid_request', 'The request is not as it should be; see errors.', { errors });
+}
+
+/** That nothing at all would have done, too, helps nobody who has sent something. */
+function isNullOr({ keyword, params }: FastifySchemaValidationError): boolean {
+  return keyword === 'anyOf' || (keyword === 'type' && params.type === 'null');
 }
 
 /** @param at JSON pointer of what was validated, within the body */
@@ -134,6 +143,15 @@ function names(value: unknown): string[] {
   return Array.isArray(value) ? value.map((name) => String(name).slice(0, 100)) : [];
 }
 
+/**
+ * Who is still sending is heard out (for as long as a request may take), as with any other refusal: cut off, many clients
+ * report a broken connection, and never read why.
+ */
+function takeTheRest({ raw }: FastifyRequest, reply: FastifyReply): void {
+  reply.removeHeader('connection');
+  raw.resume();
+}
+
 /** RFC 6901. */
 export function escapePointer(name: string): string {
   return name.replaceAll('~', '~0').replaceAll('/', '~1');
@@ -143,6 +161,7 @@ export function escapePointer(name: string): string {
 export function answerFailure(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const problem = problemOf(error) ?? new Problem('internal_error', 'This should not have happened.');
   const instance = instanceOf(request);
+  if (problem.code === 'body_too_large') takeTheRest(request, reply);
   // It said how far an answer is; there is none.
   if (request.wanted) reply.removeHeader('position');
   if (problem.code === 'internal_error') request.log.error({ err: error, instance }, 'request failed');

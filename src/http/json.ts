@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import type { IncomingHttpHeaders } from 'node:http';
+import type { FastifyRequest } from 'fastify';
 import { inexactNumber } from './exact-numbers.ts';
 import { escapePointer } from './failures.ts';
 import { Problem } from './problems.ts';
@@ -19,7 +20,7 @@ export function readJsonBodies(app: App): void {
   app.addHook('preParsing', (request, _reply, _payload, done) => done(unreadable(request.headers)));
   app.addContentTypeParser('application/json', { parseAs: 'buffer' }, (request, body, done) => {
     try {
-      done(null, parseBody(body, request.method));
+      done(null, body.length === 0 && mayBeMissing(request) ? undefined : parseBody(body));
     } catch (error) {
       done(error instanceof Error ? error : new Error(String(error)));
     }
@@ -42,9 +43,15 @@ function unreadable(headers: IncomingHttpHeaders): Problem | undefined {
     : new Problem('unsupported_media_type', 'Send the body as application/json, in UTF-8.');
 }
 
-function parseBody(body: Buffer | string, method: string): unknown {
-  // Some clients announce JSON on a DELETE and then send none.
-  if (body.length === 0 && method === 'DELETE') return undefined;
+/** Some clients announce JSON with every request, and then send none. */
+function mayBeMissing({ routeOptions }: FastifyRequest): boolean {
+  const body: unknown = routeOptions.schema?.body;
+  if (typeof body !== 'object' || body === null) return true;
+  const either: unknown = 'anyOf' in body ? body.anyOf : undefined;
+  return Array.isArray(either) && either.some(({ type }: { type?: unknown }) => type === 'null');
+}
+
+function parseBody(body: Buffer | string): unknown {
   if (typeof body !== 'string' && !isUtf8(body)) {
     throw new Problem('malformed_json', 'The body is not UTF-8.');
   }

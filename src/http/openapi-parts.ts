@@ -103,7 +103,7 @@ export const components = {
           ...(status === 401 ? { 'WWW-Authenticate': header('How to authenticate.') } : {}),
           ...(status === 429 || status === 503 ? { 'Retry-After': header('Seconds.') } : {}),
           ...(status === 503 ? { 'Preference-Applied': shared('Preference-Applied') } : {}),
-          ...(status === 504 ? { Position: shared('Position') } : {}),
+          ...(status === 504 ? { Position: shared('Position'), Durability: shared('Durability') } : {}),
           // Where the route has limits, whatever it answers.
           RateLimit: shared('RateLimit'),
           'RateLimit-Policy': shared('RateLimit-Policy'),

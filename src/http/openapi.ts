@@ -121,6 +121,7 @@ function problemsOf(operation: Operation, method: string, config: FastifyContext
     ...(config.forbids ? ['403'] : []),
     ...(operation.parameters || config.reads ? ['404'] : []),
     ...(config.command && method === 'post' ? ['409', '422'] : []),
+    ...(config.comesLater ? ['409'] : []),
     ...(config.reads ? ['410'] : []),
     // A DELETE takes none, and says so of one that comes.
     ...(body || method === 'delete' ? ['413', '415'] : []),

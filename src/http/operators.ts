@@ -6,6 +6,7 @@ import { callerOf } from './authentication.ts';
 import type { ContextOf } from './commands.ts';
 import { invalid, Problem } from './problems.ts';
 import { Strict } from './schemas.ts';
+import type { App } from './types.ts';
 
 /** Why somebody changes something; kept with the events. */
 export const Reason = Type.String({
@@ -17,8 +18,25 @@ export const Reason = Type.String({
 });
 
 export const DryRun = Strict({
-  dryRun: Type.Optional(Type.Boolean({ description: 'Change nothing; answer what would happen.' })),
+  dryRun: Type.Optional(
+    Type.Boolean({ description: 'Change nothing; answer what would happen. No `reason` is needed then.' }),
+  ),
 });
+
+/** What is asked what would happen need not be told why: a change would have to be. On every route with `DryRun`. */
+export function needNoReasonToAsk(app: App): void {
+  app.addHook('preValidation', (request, _reply, done) => {
+    const { query, body = {}, routeOptions } = request;
+    if (routeOptions.schema?.querystring === DryRun && isObject(query) && query.dryRun === 'true') {
+      if (isObject(body)) request.body = { reason: 'only asked', ...body };
+    }
+    done();
+  });
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
 
 /** The answer of a dry run. */
 export const Foreseen = Type.Object(

@@ -60,7 +60,8 @@ const Wanted = Strict({
   plan: Type.Optional(
     Type.String({
       maxLength: 64,
-      description: '`digest` of the answer to `?dryRun=true`. Needed without that.',
+      description:
+        '`digest` of the answer to `?dryRun=true`: only that is done. Needed with side effects; without them, what is there now is counted.',
     }),
   ),
   reason: Reason,
@@ -86,7 +87,11 @@ export type ReplayRoutesDeps = {
   >;
   readonly requestReplay: (
     context: CommandContext,
-    wanted: Bounds & { readonly sideEffects: SideEffects; readonly rate: number; readonly plan: string },
+    wanted: Bounds & {
+      readonly sideEffects: SideEffects;
+      readonly rate: number;
+      readonly plan?: string;
+    },
   ) => Promise<CommandResult<JobAccepted>>;
 };
 
@@ -123,9 +128,16 @@ export function replayRoutes(deps: ReplayRoutesDeps): Routes {
           const { partitions, sample, ...rest } = foreseen.plan;
           return reply.code(200).send({ ...rest, partitions: [...partitions], sample: [...sample] });
         }
-        if (plan === undefined) throw faulty('/plan', 'is the digest that ?dryRun=true answers');
+        if (sideEffects === 'on' && plan === undefined) {
+          throw faulty('/plan', 'is the digest that ?dryRun=true answers');
+        }
         const context = reasonedContext(deps.contextOf, request, reason);
-        const done = doneOf(await deps.requestReplay(context, { ...wanted, sideEffects, rate, plan }));
+        const done = doneOf(
+          await deps.requestReplay(context, {
+            ...{ ...wanted, sideEffects, rate },
+            ...(plan === undefined ? {} : { plan }),
+          }),
+        );
         commandAnswer(reply, done, { status: 202, location: `/v1/jobs/${done.body.id}` });
         return reply.code(202).send(done.body);
       },

@@ -22,6 +22,7 @@ import { answerFailure } from './failures.ts';
 import { readJsonBodies, refuseForbiddenParameters } from './json.ts';
 import { limitRequests } from './limits.ts';
 import { describeApi } from './openapi.ts';
+import { needNoReasonToAsk } from './operators.ts';
 import { Problem, problemBody } from './problems.ts';
 import { addRoutes, answerUnknownRoutes, notePaths, refuseOtherMethods } from './routing.ts';
 import type { App, Routes } from './types.ts';
@@ -147,6 +148,7 @@ function guard(app: App, deps: ServerDeps): void {
     done();
   });
   refuseUnasked(app);
+  needNoReasonToAsk(app);
   readConsistency(app);
   revalidateLists(app);
 }

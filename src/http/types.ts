@@ -35,6 +35,8 @@ declare module 'fastify' {
     command?: true | 'batch';
     /** Not everybody may do all of it: 403. */
     forbids?: true;
+    /** What it answers is made by a job: 409 until it is there. */
+    comesLater?: true;
     /** Name of the projection it reads: `Consistent-With` is taken. */
     reads?: string;
     /** About the process itself. `live` is answered also while the server stops; `ready` then says no. */

@@ -138,6 +138,7 @@ describe('A replay', () => {
     expect((await cli('--group', 'nothing')).stderr).toContain('There is no group nothing');
     const blind = await installation.cli([
       ...['replay', '--group', 'notifier', '--from', '1h', '--reason', 'why not', '--yes'],
+      ...['--side-effects', 'on'],
     ]);
     expect([blind.code, blind.stderr]).toEqual([2, expect.stringContaining('--plan')]);
   }, 60_000);

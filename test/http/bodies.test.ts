@@ -1,5 +1,6 @@
+import { connect, type Socket } from 'node:net';
 import { Type } from 'typebox';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { canonicalJson } from '../../src/http/json.ts';
 import { Strict } from '../../src/http/schemas.ts';
 import type { Routes } from '../../src/http/types.ts';
@@ -26,6 +27,15 @@ const routes: Routes = (app) => {
   app.delete('/v1/things/:id', async () => ({ deleted: true }));
 };
 const { app, lines } = edge({ routes: [routes] });
+
+async function listening() {
+  const { app } = edge({ routes: [routes] });
+  const url = await app.listen({ host: '127.0.0.1', port: 0 });
+  return { app, port: Number(new URL(url).port) };
+}
+
+const written = (socket: Socket, text: string) =>
+  new Promise<void>((resolve, reject) => socket.write(text, (error) => (error ? reject(error) : resolve())));
 
 const post = (payload: string | Buffer, type = 'application/json') =>
   app.inject({ method: 'POST', url: '/v1/things', payload, headers: { 'content-type': type } });
@@ -144,6 +154,34 @@ describe('a body', () => {
     const response = await post(JSON.stringify({ name: 'x'.repeat(2 * 1024 * 1024) }));
     expect(response.statusCode).toBe(413);
     expect(response.json()).toMatchObject({ code: 'body_too_large' });
+  });
+
+  test('of 20 MiB is heard out by a client that sends all of it before it reads: 413, and the connection goes on', async () => {
+    const { app, port } = await listening();
+    const socket = connect(port, '127.0.0.1');
+    onTestFinished(async () => {
+      socket.destroy();
+      await app.close();
+    });
+    let answers = '';
+    socket.on('data', (bytes) => {
+      answers += bytes;
+    });
+    const head = 'POST /v1/things HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n';
+    const mebibyte = 'x'.repeat(1_048_576);
+    for (const chunked of [false, true]) {
+      answers = '';
+      socket.write(
+        `${head}${chunked ? 'Transfer-Encoding: chunked' : `Content-Length: ${20 * 1_048_576}`}\r\n\r\n`,
+      );
+      for (let sent = 0; sent < 20; sent++) {
+        await written(socket, chunked ? `100000\r\n${mebibyte}\r\n` : mebibyte);
+      }
+      if (chunked) await written(socket, '0\r\n\r\n');
+      await vi.waitFor(() => expect(answers).toContain('body_too_large'));
+      await written(socket, `${head}Content-Length: 12\r\n\r\n{"name":"y"}`);
+      await vi.waitFor(() => expect(answers).toContain('200 OK'));
+    }
   });
 
   test.each([
@@ -294,6 +332,9 @@ describe('what a route does not ask for', () => {
       expect((await app.inject({ method: 'POST', url, headers, payload })).statusCode).toBe(200);
     }
     expect((await app.inject({ method: 'POST', url: '/v1/things/1/done' })).statusCode).toBe(200);
+    // As clients send it that announce JSON with every request.
+    const empty = { method: 'POST', url: '/v1/things/1/done', headers, payload: '' } as const;
+    expect((await app.inject(empty)).statusCode).toBe(200);
   });
 });
 

@@ -203,7 +203,9 @@ describe('an outage', () => {
     expect(response.statusCode).toBe(status);
     expect(response.json()).toMatchObject({ status, code });
     expect(response.headers['retry-after']).toBe(status === 503 ? '1' : undefined);
-    expect(response.headers.position).toBe(code === 'durability_not_reached' ? '3.1.9' : undefined);
+    const stands = code === 'durability_not_reached';
+    expect(response.headers.position).toBe(stands ? '3.1.9' : undefined);
+    expect(response.headers.durability).toBe(stands ? 'memory' : undefined);
     expect(response.body).not.toContain('secret detail');
   });
 

@@ -179,6 +179,12 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
         await ask('POST', path, { token: who, body: { ...body, plan: digest } }, place);
       }
     }
+    for (const name of ['jobs', 'nothing']) {
+      const path = `/v1/ops/projections/${name}/verify`;
+      const place = '/v1/ops/projections/{name}/verify';
+      for (const query of ['?dryRun=true', '']) await ask('POST', `${path}${query}`, { token: who }, place);
+      await ask('POST', path, { token: who, body: { sample: 2 } }, place);
+    }
     await ask('GET', '/v1/ops/events?limit=1', { token: who }, '/v1/ops/events');
     await ask('GET', '/v1/ops/events?limit=0', { token: who }, '/v1/ops/events');
     for (const which of [enqueued.body.id, 'other']) {

@@ -171,6 +171,7 @@ describe('the OpenAPI document', () => {
     ]);
     expect(of('/v1/accounts', 'post').security).toEqual([]);
     expect(Object.keys(of('/v1/accounts', 'post').responses)).toContain('429');
+    expect(Object.keys(of('/v1/exports/{id}/download', 'get').responses)).toContain('409');
   });
 });
 

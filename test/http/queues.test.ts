@@ -28,6 +28,7 @@ async function queues(role: 'user' | 'operator' = 'operator', known: QueueView =
     changes,
     accountId,
     get: (url: string) => app.inject({ url, headers: { authorization } }),
+    bare: (url: string) => app.inject({ method: 'POST', url, headers: { authorization } }),
     post: (url: string, payload: unknown = { reason: 'mail server down' }) =>
       app.inject({
         method: 'POST',
@@ -96,6 +97,12 @@ describe('pausing a queue', () => {
       count: 1,
       sample: [{ id: 'email', status: 'paused' }],
     });
+    // Who only asks has nothing to say why of.
+    const url = '/v1/ops/queues/email/pause?dryRun=true';
+    expect((await open.post(url, {})).statusCode).toBe(200);
+    expect((await open.bare(url)).statusCode).toBe(200);
+    expect((await open.post(url, { b: 1 })).statusCode).toBe(400);
+    expect((await open.post(url.replace('true', 'false'), {})).statusCode).toBe(400);
     expect([...open.changes, ...paused.changes]).toEqual([]);
   });
 });

@@ -33,12 +33,15 @@ describe('asking for a replay', () => {
     const { post, asked, accountId } = await replays();
     const response = await post({ from, plan: 'd' });
     expect([response.statusCode, response.headers.location]).toEqual([202, `/v1/jobs/${jobId}`]);
+    // Nothing is done that would have to be confirmed.
+    expect((await post({ from, sideEffects: 'off' })).statusCode).toBe(202);
     await post({ from, to: '2026-11-20T12:00:00Z', types: ['JobCancelled'], sideEffects: 'on', plan: 'd' });
     await post({ from, sideEffects: 'on', rate: 3, plan: 'd' });
     const context = { actor: accountId, reason: 'they lost it' };
     const bounds = { group: 'notifier', from: new Date(from), plan: 'd' };
     expect(asked).toMatchObject([
       { context, wanted: { ...bounds, sideEffects: 'off', rate: 1_000 } },
+      { context, wanted: { group: 'notifier', from: new Date(from), sideEffects: 'off', rate: 1_000 } },
       {
         context,
         wanted: {
@@ -65,7 +68,7 @@ describe('asking for a replay', () => {
   });
 
   test.each([
-    { from },
+    { from, sideEffects: 'on' },
     { plan: 'd' },
     { from: 'yesterday', plan: 'd' },
     { from, to: '2026-11-20T09:00:00Z', plan: 'd' },

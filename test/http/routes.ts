@@ -139,6 +139,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     lastRebuild: async (name: string) => (name === 'jobs' ? rebuildOfJobs : undefined),
     foreseeRebuild: async () => ({ ok: true as const, events: 12 }),
     foreseeCancel: async () => ({ ok: true as const, rebuild: rebuildOfJobs }),
+    foreseeVerification: async () => ({ ok: true as const, events: 12 }),
     verify: async () => done({ id: jobId, version: 1, status: 'queued' as const }),
     rebuild: async () => done(rebuildOfJobs),
     cancel: async () => done({ ...rebuildOfJobs, phase: 'cancelled' as const }),
