@@ -91,6 +91,21 @@ export async function forgetReads(
   }
 }
 
+/**
+ * Takes away all entries whose names begin so (`''`: all there are), and the leases of who is reading them: what they were
+ * read from is another now. Throws what the client throws; what is left then runs out by itself.
+ */
+export async function forgetAllReads(client: CacheClient, prefix: string, beginning: string): Promise<void> {
+  const match = `${keyOf(prefix, beginning).replaceAll(/[[\]?*\\]/g, '\\$&')}*`;
+  let cursor = '0';
+  do {
+    const found = await client.call('SCAN', cursor, 'MATCH', match, 'COUNT', 1_000);
+    const [next, keys]: unknown[] = Array.isArray(found) ? found : [];
+    if (Array.isArray(keys) && keys.length > 0) await client.call('UNLINK', ...keys.map(String));
+    cursor = String(next ?? '0');
+  } while (cursor !== '0');
+}
+
 function keyOf(prefix: string, name: string): string {
   return `${prefix}:read:${name}`;
 }

@@ -1,5 +1,5 @@
 import type { Kysely } from 'kysely';
-import { type Entry, forgetReads, type ReadCache } from '../access/read-cache.ts';
+import { type Entry, forgetAllReads, forgetReads, type ReadCache } from '../access/read-cache.ts';
 import type { Config } from '../config.ts';
 import type { RecordedEvent } from '../domain/events.ts';
 import { parseStreamId, partitionOf } from '../domain/ids.ts';
@@ -10,6 +10,7 @@ import type { Database } from '../projections/database.ts';
 import { anyParkedOf } from '../projections/parked.ts';
 import { groupOf, type Keying } from '../projections/projection.ts';
 import type { Reading, ReadModelQuery, Wanted } from '../projections/reading.ts';
+import type { Logger } from '../telemetry/logging.ts';
 
 /** A silent Redis is given up after that: Postgres answers. */
 const PATIENCE_MS = 500;
@@ -153,6 +154,19 @@ export function forgetApplied(
       connection.redis,
       prefix,
       [...keys].map((key) => `${group}:${key}`),
+    );
+  };
+}
+
+/** Forgets all that was read of a group's rows: a rebuild that went live changes some of which no event tells. */
+export function forgetGroup(
+  connection: ReturnType<typeof connectReader>,
+  { KEY_PREFIX }: Pick<Config, 'KEY_PREFIX'>,
+  logger: Logger,
+): (group: string) => void {
+  return (group) => {
+    forgetAllReads(connection.redis, KEY_PREFIX, `${group}:`).catch((err: unknown) =>
+      logger.warn({ err, group }, 'the read cache was not told of a rebuild: what it has runs out'),
     );
   };
 }

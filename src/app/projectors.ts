@@ -8,7 +8,7 @@ import { type Observe, observeProjection } from '../projections/observe.ts';
 import type { AnyProjection, AnyRow } from '../projections/projection.ts';
 import { createProjectionGroup } from '../projections/runner.ts';
 import { type Base, openParts, type Role } from './base.ts';
-import { connectCache, forgetApplied } from './cached-reads.ts';
+import { connectCache, forgetApplied, forgetGroup } from './cached-reads.ts';
 import { roleDeps, roleOf } from './consuming.ts';
 import { keepErased } from './erasing.ts';
 import { reactorsOf } from './reactors.ts';
@@ -55,7 +55,7 @@ export async function startProjectorRole(base: Base): Promise<Role> {
       createReactorGroup({ ...commandBasics(store), store }, reactor),
     ),
   ];
-  const rebuilding = createRebuilding(base, parts);
+  const rebuilding = createRebuilding(base, parts, cache && forgetGroup(cache, config, base.logger));
   const running = await startProjectors({
     ...roleDeps(base, parts, 'projectors'),
     ...{ groups, passing: rebuilding.groups, onLag: rebuilding.onLag, trim },

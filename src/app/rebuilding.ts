@@ -5,6 +5,7 @@ import { openDatabase } from '../eventstore/postgres.ts';
 import type { OrderedGroup } from '../eventstore/types.ts';
 import { projections } from '../features.ts';
 import type { RebuildPhase } from '../projections/generations.ts';
+import { groupOf as liveGroup } from '../projections/projection.ts';
 import { type DriveDeps, driveRebuilds, markCaughtUp } from '../projections/rebuild/drive.ts';
 import { createRebuildGroup } from '../projections/rebuild/group.ts';
 import { activeRebuilds, type Rebuild } from '../projections/rebuild/rebuilds.ts';
@@ -31,6 +32,8 @@ export type Rebuilding = {
 export function createRebuilding(
   { config, logger }: { readonly config: Pick<Config, 'DATABASE_URL'>; readonly logger: Logger },
   { db, store }: { readonly db: Db; readonly store: Pick<Parts['store'], 'heads' | 'archives'> },
+  /** Told of a group whose rows are others from now on than its events have made since. */
+  onOtherRows: (group: string) => void = () => {},
 ): Rebuilding {
   const slow: Db = openDatabase({
     ...{ url: config.DATABASE_URL, max: 2, applicationName: 'millrace-rebuild', statementTimeoutMs: 0 },
@@ -60,8 +63,10 @@ export function createRebuilding(
   const deps: DriveDeps = {
     ...{ db, slow, projections: Object.values(projections), heads: () => store.heads() },
     signal: stopped.signal,
-    onSwapped: ({ name }, { generation }) =>
-      logger.info({ projection: name, generation }, 'a rebuilt read model is live'),
+    onSwapped(projection, { generation }) {
+      onOtherRows(liveGroup(projection));
+      logger.info({ projection: projection.name, generation }, 'a rebuilt read model is live');
+    },
   };
 
   async function look(onChange: () => void): Promise<void> {

@@ -1,3 +1,4 @@
+import { forgetAllReads } from '../access/read-cache.ts';
 import type { Config } from '../config.ts';
 import type { RecoverDeps } from '../consumers/recovery/recover.ts';
 import { connectWriter } from '../eventstore/connections.ts';
@@ -44,6 +45,7 @@ export async function openRecovery(config: Config): Promise<RecoverDeps & { clos
     keys: createKeys(prefix, config.PARTITIONS),
     retentionMs: config.IDEMPOTENCY_RETENTION * 1_000,
     reactors: [...REACTORS],
+    forgetReads: () => forgetAllReads(connection.redis, prefix, ''),
     async rewind(group, partition) {
       if (await giveUpRebuildOf(db, group, 'Redis was made anew from less than it had read')) return;
       const known = rewinds.get(group);

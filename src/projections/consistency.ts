@@ -54,7 +54,10 @@ export async function readAtLeast(
 export type Included = {
   /** It holds the events at all positions, and could apply each of them. */
   readonly all: boolean;
-  /** How far it is, for each partition asked about that it has begun with. */
+  /**
+   * How far it is, for each partition asked about that it has begun with: the last event that it could apply, as who brings
+   * the position of one that is parked is told so, and gets no answer.
+   */
   readonly at: readonly Position[];
 };
 
@@ -65,6 +68,9 @@ type Standing = {
   readonly seq: number | null;
   readonly included: boolean;
 };
+
+/** Parked events that are looked through for the last one that is not: behind more of them it is left unsaid how far it is. */
+const MOST_PARKED = 1_000;
 
 /**
  * Whether a read model includes the events at all positions, and how far it is in these and other partitions: in the
@@ -86,9 +92,22 @@ export async function includedIn(
     WITH asked AS (
       SELECT * FROM unnest(${asked[0]}::int[], ${asked[1]}::int[], ${asked[2]}::bigint[]) AS asked(partition, epoch, seq)
     ), standing AS (
-      SELECT partition, epoch, seq FROM checkpoints WHERE group_name = ${group}
+      SELECT c.partition, c.seq, CASE WHEN parked.events = 0 THEN c.seq WHEN parked.events < ${MOST_PARKED} THEN c.seq - parked.events END AS applied, c.epoch AS newest
+      FROM checkpoints AS c
+      CROSS JOIN LATERAL (
+        SELECT count(*) AS events FROM (
+          SELECT seq, row_number() OVER (ORDER BY seq DESC) AS place FROM parked_events
+          WHERE group_name = ${group} AND partition = c.partition AND seq <= c.seq ORDER BY seq DESC LIMIT ${MOST_PARKED}
+        ) AS last
+        WHERE last.seq = c.seq + 1 - last.place
+      ) AS parked
+      WHERE c.group_name = ${group}
     )
-    SELECT coalesce(asked.partition, standing.partition) AS partition, standing.epoch, standing.seq, coalesce(bool_and(
+    SELECT coalesce(asked.partition, standing.partition) AS partition, standing.applied AS seq,
+      CASE WHEN standing.applied = standing.seq THEN standing.newest ELSE (
+        SELECT max(e.epoch) FROM epochs AS e
+        WHERE e.partition = standing.partition AND standing.applied BETWEEN e.first_seq AND coalesce(e.last_seq, standing.applied)
+      ) END AS epoch, coalesce(bool_and(
         asked.seq IS NULL
         OR asked.seq <= standing.seq AND asked.seq <= coalesce(epochs.last_seq, asked.seq)
           AND epochs.epoch IS NOT NULL AND NOT EXISTS (
@@ -99,7 +118,7 @@ export async function includedIn(
     FROM asked
     FULL JOIN standing ON standing.partition = asked.partition
     LEFT JOIN epochs ON epochs.partition = asked.partition AND epochs.epoch = asked.epoch
-    GROUP BY 1, 2, 3`.execute(snapshot);
+    GROUP BY 1, standing.partition, standing.seq, standing.applied, standing.newest`.execute(snapshot);
   const wanted = new Set([...(partitions ?? []), ...positions.map(({ partition }) => partition)]);
   return {
     all: rows.every(({ included }) => included),

@@ -84,6 +84,8 @@ export function createReading(deps: ReadingDeps): Reading {
         const answer = await soon(ask(replica.db));
         if (typeof answer === 'object') return answer;
         deps.onMiss?.(replica.name, answer);
+        // A second was spent: what the first could not do in it the next one hardly can.
+        if (answer === 'slow') return undefined;
       } catch (error) {
         // It is gone, restarts, or has to vacuum what was being read: the primary answers, or fails in its own right.
         deps.onMiss?.(replica.name, 'failed');
@@ -132,17 +134,18 @@ async function inSnapshot<T>(
   query: (db: Kysely<Database>) => Promise<T>,
 ): Promise<Answer<T> | 'behind'> {
   return db.connection().execute(async (connection) => {
-    // The lock comes before the snapshot: a view that is moved to another table between the two would show what that
-    // table held before it was complete.
-    await sql`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE ${sql.table(projection.table)} IN ACCESS SHARE MODE`.execute(
-      connection,
-    );
     try {
+      // The lock comes before the snapshot: a view that is moved to another table between the two would show what that
+      // table held before it was complete.
+      await sql`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; LOCK TABLE ${sql.table(projection.table)} IN ACCESS SHARE MODE`.execute(
+        connection,
+      );
       const { all, at } = await includedIn(connection, groupOf(projection), positions, partitions);
       return all ? { value: await query(connection), at } : 'behind';
     } finally {
-      // Ends it, too, where a query failed.
-      await sql`COMMIT`.execute(connection);
+      // Ends it also where the lock was not had, or a query failed: on a connection that is given back inside a failed
+      // transaction everything fails for whoever has it next. One that is broken is given back to nobody.
+      await sql`COMMIT`.execute(connection).catch(() => {});
     }
   });
 }

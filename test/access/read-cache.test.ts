@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { Redis } from 'ioredis';
 import { afterAll, expect, inject, it, vi } from 'vitest';
-import { createReadCache, forgetReads, type Look } from '../../src/access/read-cache.ts';
+import { createReadCache, forgetAllReads, forgetReads, type Look } from '../../src/access/read-cache.ts';
 
 const redis = new Redis(inject('redisUrl'));
 const prefix = `cache-${randomBytes(6).toString('hex')}`;
@@ -43,6 +43,17 @@ it('what was read before it changed is not kept once the change was told', async
   expect(await cache.look('b')).toMatchObject({ mark: { seq: 8 } });
   await forgetReads(redis, prefix, ['b', 'never there']);
   expect(await cache.look('b')).toBe('first');
+});
+
+it('all that was read of one read model is taken away at once, with the leases of who is reading, and nothing else', async () => {
+  await cache.keep('jobs[1]:a', await lease('jobs[1]:a'), entry);
+  const late = await lease('jobs[1]:b');
+  await cache.keep('jobs1:a', await lease('jobs1:a'), entry);
+  await forgetAllReads(redis, prefix, 'jobs[1]:');
+  await cache.keep('jobs[1]:b', late, entry);
+  expect(await cache.look('jobs[1]:a')).toBe('first');
+  expect(await cache.look('jobs[1]:b')).toBe('first');
+  expect(await cache.look('jobs1:a')).toEqual(entry);
 });
 
 it('one reads what is not there, the others are told that somebody does, and none waits for who never comes back', async () => {

@@ -44,3 +44,19 @@ it('while indexes of one rebuild take long, others begin and are cancelled, and 
   await rebuilding.stop();
   expect(performance.now() - begun).toBeLessThan(5_000);
 });
+
+it('a rebuild that went live is told to who keeps what was read of it', async () => {
+  const world = await createWorld();
+  onTestFinished(() => world.dispose());
+  const logger = createLogger({ level: 'silent', role: 'test', instanceId: 'test' });
+  const store = { heads: async () => [0], archives: undefined };
+  const others: string[] = [];
+  const base = { config: { DATABASE_URL: world.databaseUrl }, logger };
+  const rebuilding = createRebuilding(base, { db: world.db, store }, (group) => others.push(group));
+  onTestFinished(() => rebuilding.stop());
+  await beginRebuild(world.db, accounts, { partitions: 1, by: 'a test', reason: 'it is one' });
+  await world.db.updateTable('checkpoints').set({ seq: 0 }).execute();
+  rebuilding.start(() => {});
+  await waitUntil(() => others.length > 0, 'the rebuild to go live');
+  expect(others).toEqual(['projection:accounts@1']);
+});

@@ -21,7 +21,13 @@ test('a log whose beginning has been archived since, as that of an older file, i
   };
   const deps: RecoverDeps = {
     ...{ db: world.db, pool, connection: store.writer, prefix: world.prefix, keys: store.keys },
-    ...{ retentionMs: 60_000, reactors: [], rewind: async () => {}, archives: createArchives(blobs) },
+    ...{
+      retentionMs: 60_000,
+      reactors: [],
+      rewind: async () => {},
+      forgetReads: async () => {},
+      archives: createArchives(blobs),
+    },
   };
   const [keys] = store.keys;
   if (!keys) throw new Error('no partition');

@@ -1,4 +1,5 @@
 import { expect, onTestFinished, test, vi } from 'vitest';
+import { createReadCache, forgetAllReads } from '../../src/access/read-cache.ts';
 import { type RecoverDeps, recover } from '../../src/consumers/recovery/recover.ts';
 import { workOf } from '../../src/consumers/recovery/restore.ts';
 import type { UnfinishedJob } from '../../src/consumers/recovery/unfinished.ts';
@@ -24,6 +25,7 @@ async function setting(more: Partial<RecoverDeps> = {}) {
   const deps: RecoverDeps = {
     ...{ db: world.db, pool, connection: store.writer, prefix: world.prefix, keys: store.keys },
     ...{ retentionMs: 60_000, reactors: ['notifier'], rewind: async () => {} },
+    forgetReads: () => forgetAllReads(store.writer.redis, world.prefix, ''),
     ...more,
   };
   return { world, store, run: (own: Partial<RecoverDeps> = {}) => recover({ ...deps, ...own }, asked) };
@@ -118,6 +120,21 @@ test('a read model that holds what is lost is taken back, and no other', async (
   });
   expect(rewound).toEqual([`${group} 0`]);
   expect(await world.db.selectFrom('schedules_v1').select('id').execute()).toEqual([{ id: there }]);
+});
+
+test('answers that were kept in the read cache are gone with it: they may show what is lost', async () => {
+  const { world, store, run } = await setting();
+  const { redis } = store.writer;
+  const cache = createReadCache(redis, world.prefix, 60_000);
+  await cache.look('projection:jobs@2:job-1');
+  const kept = await cache.look('projection:jobs@2:job-1');
+  if (typeof kept === 'string' || !('lease' in kept)) throw new Error('there is no lease');
+  const lost = { mark: { epoch: 1, seq: 7 }, text: '{}' };
+  await cache.keep('projection:jobs@2:job-1', kept.lease, lost);
+  expect(await cache.look('projection:jobs@2:job-1')).toEqual(lost);
+  await redis.unlink(keysOf(store).meta);
+  await run();
+  expect(await cache.look('projection:jobs@2:job-1')).toBe('first');
 });
 
 test('one that was cut off leaves all stopped, and is done again from the beginning', async () => {

@@ -165,7 +165,12 @@ describe('A replay', () => {
     await recover(
       {
         ...{ db: world.db, pool, connection: store.writer, prefix: world.prefix, keys: store.keys },
-        ...{ retentionMs: 60_000, reactors: ['notifier'], rewind: async () => {} },
+        ...{
+          retentionMs: 60_000,
+          reactors: ['notifier'],
+          rewind: async () => {},
+          forgetReads: async () => {},
+        },
       },
       { by: 'test', reason: 'a test' },
     );

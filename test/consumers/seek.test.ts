@@ -126,7 +126,12 @@ describe('A reactor whose cursor is moved', () => {
     await recover(
       {
         ...{ db: world.db, pool, connection: store.writer, prefix: world.prefix, keys: store.keys },
-        ...{ retentionMs: 60_000, reactors: ['notifier'], rewind: async () => {} },
+        ...{
+          retentionMs: 60_000,
+          reactors: ['notifier'],
+          rewind: async () => {},
+          forgetReads: async () => {},
+        },
       },
       { by: 'test', reason: 'a test' },
     );

@@ -1,10 +1,11 @@
 import { Redis } from 'ioredis';
+import { sql } from 'kysely';
 import { expect, it, onTestFinished } from 'vitest';
 import { waitUntil } from '../support/installation.ts';
 import { ownRedisSetting } from '../support/setting.ts';
 
 it('hot reads come from Redis, never older than what the caller brings, sealed as in Postgres; without Redis they go on', async () => {
-  const { redis, installation } = await ownRedisSetting({ READ_CACHE_SECONDS: '30' });
+  const { redis, world, installation } = await ownRedisSetting({ READ_CACHE_SECONDS: '30' });
   const { api } = await installation.startAll();
   const client = installation.client();
   const ada = await client.register();
@@ -52,6 +53,29 @@ it('hot reads come from Redis, never older than what the caller brings, sealed a
     expect(await connection.get(key)).not.toContain(ada.email);
     expect(await connection.pttl(key)).toBeGreaterThan(0);
   }
+
+  // A row that was wrong, was kept like that, and is made right by a rebuild.
+  const { body } = await client.send('POST', '/v1/jobs', { token, body: { type: 'echo', payload: {} } });
+  const rowOf = sql`SELECT FROM jobs_v2 WHERE id = ${body.id} AND status = 'succeeded'`;
+  await waitUntil(async () => (await rowOf.execute(world.db)).rows.length > 0, 'the job to succeed');
+  await sql`UPDATE jobs_v2 SET progress = 55 WHERE id = ${body.id}`.execute(world.db);
+  const progress = async () => (await get(`/v1/jobs/${body.id}`)).body.progress;
+  const keyOf = async () => (await connection.keys(`*:read:*${body.id}`))[0] ?? '';
+  await waitUntil(async () => {
+    expect(await progress()).toBe(55);
+    return (await connection.get(await keyOf()))?.startsWith('1 ') === true;
+  }, 'it to be kept');
+  const done = await installation.cli([
+    'projections',
+    'rebuild',
+    'jobs',
+    '--reason',
+    'a test',
+    '--yes',
+    '--wait',
+  ]);
+  expect(done).toMatchObject({ code: 0, stderr: '' });
+  await waitUntil(async () => (await progress()) === 100, 'what was kept before to be forgotten', 10_000);
 
   await redis.stop();
   for (const path of paths) expect((await get(path)).body.status).toBe('succeeded');

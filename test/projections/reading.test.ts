@@ -166,6 +166,20 @@ test('what is parked, lost or does not come is said, whoever could have answered
   expect(await outcome(at(seq))).toBe(seq);
 });
 
+test('who brings what an answer said is answered, also where the last events that were read could not be applied', async () => {
+  const last = seq;
+  for (let parked = 1; parked <= 2; parked++) {
+    await advance();
+    await primary.query(`INSERT INTO parked_events (group_name, partition, seq, epoch, row_key, error)
+      VALUES ('${groupOf(projection)}', ${PARTITION}, ${seq}, 1, 'k', 'e')`);
+  }
+  await replayed();
+  const first = wanting(at(last));
+  await reading(about, first, version);
+  expect(first.answered).toEqual([[at(last)]]);
+  expect(await reading(about, wanting(...first.answered.flat()), version)).toBe(seq);
+});
+
 test('without a position it goes to a replica that is not too far behind, else to the primary', async () => {
   expect(await reading(about, wanting(), version)).toBe(seq);
   await replica.query('SELECT pg_wal_replay_pause()');
@@ -190,6 +204,55 @@ test('a query that the replica cancels, as what it reads is vacuumed away, is an
   });
   expect(found).toBe(seq);
   expect(reads).toEqual(['failed', 'primary']);
+});
+
+test('a query whose connection the replica ends in the middle is answered by the primary', async () => {
+  const found = await reading(about, wanting(at(seq)), async (from) => {
+    const { rows } = await sql<{ pid: number }>`
+      SELECT pg_backend_pid() AS pid WHERE pg_is_in_recovery()`.execute(from);
+    const [backend] = rows;
+    // An administrator's command, as at a fast shutdown: SQLSTATE 57P01.
+    if (backend) await replica.query(`SELECT pg_terminate_backend(${backend.pid}, 5000)`);
+    return version(from);
+  });
+  expect(found).toBe(seq);
+  expect(reads).toEqual(['failed', 'primary']);
+});
+
+test('who does not get to read in time leaves no connection behind on which the next one fails', async () => {
+  const few = openDatabase<Database>({
+    ...{ url: primary.url, max: 1, applicationName: 'test', lockTimeoutMs: 100 },
+  });
+  onTestFinished(() => few.destroy());
+  const patient = createReading({ db: few, waitFor: async () => 'reached' });
+  const exactly = { ...wanting(), exact: true as const };
+  await db.transaction().execute(async (trx) => {
+    await sql`LOCK TABLE accounts_v1 IN ACCESS EXCLUSIVE MODE`.execute(trx);
+    await expect(patient(about, exactly, version)).rejects.toMatchObject({ code: '55P03' });
+  });
+  expect(await version(few)).toBe(seq);
+  expect(await patient(about, exactly, version)).toBe(seq);
+});
+
+test('of several replicas one that is slow holds a query up for a second, and the others are not tried after it', async () => {
+  const same = {
+    name: 'one',
+    db: openDatabase<Database>({ url: replica.url, max: 4, applicationName: 'test' }),
+  };
+  onTestFinished(() => same.db.destroy());
+  const asked: string[] = [];
+  const several = createReading({
+    db,
+    waitFor: async () => 'reached',
+    replicas: { fit: () => [same, same, same], doubt: () => {} },
+    onMiss: (_, because) => asked.push(because),
+  });
+  const found = await several(about, wanting(), async (from) => {
+    await sql`SELECT pg_sleep(CASE WHEN pg_is_in_recovery() THEN 4 ELSE 0 END)`.execute(from);
+    return version(from);
+  });
+  expect(found).toBe(seq);
+  expect(asked).toEqual(['slow']);
 });
 
 test('a replica that hangs holds nobody up, and one that dies fails nobody', async () => {

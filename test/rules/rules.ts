@@ -12,6 +12,7 @@ export type Rule = {
 const COMMIT = 'src/eventstore/commit.lua';
 const TAKE = 'src/consumers/take.lua';
 const READING = 'src/projections/reading.ts';
+const RECOVERING = 'src/consumers/recovery/recover.ts';
 const REACTIONS = 'src/commands/reactions.ts';
 const ERASING = 'src/consumers/erasures.ts';
 const ERASURE_TEST = 'test/e2e/erasure.test.ts';
@@ -1113,6 +1114,22 @@ export const RULES: readonly Rule[] = [
     test: {
       file: 'test/access/read-cache.test.ts',
       name: 'what was read before it changed is not kept once the change was told',
+    },
+  },
+  {
+    rule: 'A rebuild that goes live takes all that was read of its read model out of the read cache',
+    without: [{ file: 'src/app/rebuilding.ts', from: '      onOtherRows(liveGroup(projection));\n', to: '' }],
+    test: {
+      file: 'test/e2e/read-cache.test.ts',
+      name: 'hot reads come from Redis, never older than what the caller brings, sealed as in Postgres; without Redis they go on',
+    },
+  },
+  {
+    rule: 'A recovery empties the read cache: what it has may show what is lost',
+    without: [{ file: RECOVERING, from: '    await deps.forgetReads();\n', to: '' }],
+    test: {
+      file: 'test/consumers/recovery.test.ts',
+      name: 'answers that were kept in the read cache are gone with it: they may show what is lost',
     },
   },
   {

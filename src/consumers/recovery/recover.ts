@@ -31,6 +31,8 @@ export type RecoverDeps = {
   readonly reactors: readonly string[];
   /** Takes back what a projection has read beyond what there is: its rows of the partition are made anew. */
   readonly rewind: (group: string, partition: number) => Promise<void>;
+  /** Takes away what was kept of answers, as these may show what is lost. */
+  readonly forgetReads: () => Promise<void>;
   readonly say?: (line: string) => void;
 };
 
@@ -94,6 +96,7 @@ export async function recover(
       await rewindWhatIsAhead(deps, each.partition, seqOf(each.partition));
       await wipe(connection, deps.prefix, each);
     }
+    await deps.forgetReads();
     const recovered: Recovered[] = [];
     for (const of of salvaged) {
       const { retentionMs, reactors, archives } = deps;
