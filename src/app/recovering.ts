@@ -4,6 +4,7 @@ import type { RecoverDeps } from '../consumers/recovery/recover.ts';
 import { connectWriter } from '../eventstore/connections.ts';
 import { createKeys } from '../eventstore/partitions.ts';
 import { openDatabase, openPool } from '../eventstore/postgres.ts';
+import { checkServer } from '../eventstore/server-check.ts';
 import { groupOf } from '../projections/projection.ts';
 import { giveUpRebuildOf } from '../projections/rebuild/rebuilds.ts';
 import { rewind } from '../projections/rewind.ts';
@@ -27,6 +28,8 @@ export async function openRecovery(config: Config): Promise<RecoverDeps & { clos
   };
   try {
     await connection.whenReady(10_000);
+    const { problems } = await checkServer(connection.redis);
+    if (problems.length > 0) throw new Error(problems.join('; '));
   } catch (error) {
     await close();
     throw error;

@@ -7,7 +7,7 @@ import type { Salvage } from '../consumers/recovery/salvage.ts';
 import type { Operation } from '../domain/operations.ts';
 import { acceptLosses, type OpenLoss, openLosses } from '../eventstore/losses.ts';
 import { StoreUnavailableError } from '../eventstore/types.ts';
-import { agreed, type ChangeOptions, changeOptions, contextOf } from './changes.ts';
+import { agreed, type ChangeOptions, changeOptions, contextOf, RefusedError } from './changes.ts';
 import { examples } from './examples.ts';
 import { withInstallation, withPostgres } from './installation.ts';
 import { record } from './operate.ts';
@@ -36,7 +36,13 @@ async function recover(options: ChangeOptions): Promise<void> {
     const events = losses.reduce((sum, { seq, lastSeq }) => sum + seq - lastSeq, 0);
     await agreed(`Go on without these ${events} events, for good?`, options);
     const { actor, reason = '' } = contextOf(config, options);
-    await acceptLosses(db, { by: actor, reason });
+    await acceptLosses(db, losses, { by: actor, reason });
+    if ((await openLosses(db)).length > 0) {
+      throw new RefusedError(
+        'more_is_missing',
+        'Meanwhile more was found to be missing: see it, and recover again.',
+      );
+    }
     say(losses, true, options);
     await recordAfterwards(config, options, { accepted: events });
   });

@@ -7,6 +7,7 @@ import { type PausedGroups, watchPausedGroups } from './paused-groups.ts';
 import { tellReadUpTo } from './read-up-to.ts';
 import { orderedReader, type Standing } from './reader.ts';
 import { type RoleDeps, type RunningRole, startRole } from './role.ts';
+import { watchSetBack } from './set-back-watch.ts';
 import { shareByPartition } from './shared.ts';
 import { startTrimmer } from './trimmer.ts';
 
@@ -53,6 +54,7 @@ export async function startProjectors(deps: ProjectorDeps): Promise<RunningRole>
   const onLag = deps.onLag && { groups: lasting, tell: deps.onLag };
   const onStandings = (all: readonly Standing[]) => tellReadUpTo(store.writer.redis, deps.prefix, all);
   const lag = measureLag({ store, standings, metrics, logger, onLag, onStandings });
+  const setBack = watchSetBack({ db, groups: lasting, standings, logger });
   const trimmer = startTrimmer({
     ...deps.trim,
     db,
@@ -68,6 +70,7 @@ export async function startProjectors(deps: ProjectorDeps): Promise<RunningRole>
     ...role,
     async stop() {
       lag.stop();
+      setBack.stop();
       await trimmer.stop();
       await role.stop();
       paused?.close();

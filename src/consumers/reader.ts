@@ -37,6 +37,8 @@ export type Standing = {
   checkpoint: Checkpoint;
   /** It stands there because an operator wants it to. */
   paused: boolean;
+  /** Postgres has less than it has read: it has to begin anew from there. */
+  isSetBack?: boolean;
 };
 
 export type ReaderDeps = {
@@ -88,6 +90,7 @@ async function read(
       try {
         // The lease's token was given for another server than the one that is there now.
         if ((deps.server() ?? lease.runId) !== lease.runId) return { kind: 'lost' };
+        if (standing?.isSetBack) standing = undefined;
         if (!standing) {
           const checkpoint = await group.open(partition, token);
           if (shown) deps.standings.delete(shown);

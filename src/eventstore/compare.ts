@@ -75,12 +75,10 @@ async function disagreement(
   if (seq > log.seq) {
     return `Redis holds events up to ${log.seq} of partition ${partition}, ${whose} up to ${seq}: Redis was restored from an older state, or lost writes in a failover. ${WHAT_TO_DO}`;
   }
-  let found: unknown;
-  if (seq >= log.first) {
-    const id = `${epoch}-${seq}`;
-    found = (await redis.xrange(keys.log, id, id))[0]?.[1][1];
-  } else {
-    // Trimmed, as it should be, after the ledger had it.
+  const id = `${epoch}-${seq}`;
+  let found: unknown = seq < log.first ? undefined : (await redis.xrange(keys.log, id, id))[0]?.[1][1];
+  // Trimmed, as it should be, after the ledger had it; perhaps a moment ago.
+  if (found === undefined && (seq < log.first || seq < (await firstOf(redis, keys)))) {
     const row = await db
       .selectFrom('ledger')
       .select('event_id')
@@ -114,6 +112,10 @@ function checkpoints(db: Kysely<LedgerTables>): Promise<Mark[]> {
     .select(['partition', 'epoch', 'seq', 'event_id', 'group_name'])
     .where('seq', '>', 0)
     .execute();
+}
+
+async function firstOf(redis: Redis, keys: PartitionKeys): Promise<number> {
+  return seqOf(await redis.xrange(keys.log, '-', '+', 'COUNT', 1));
 }
 
 function seqOf(entries: unknown): number {

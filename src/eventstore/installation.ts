@@ -11,19 +11,32 @@ export type Installation = { readonly storeId: string; readonly partitions: numb
 /** Any number that nothing else in the database locks. */
 const RECONCILE_LOCK = 7_305_641_803;
 
-/** Runs `body` on one connection, alone among all processes of the installation. */
+/**
+ * Runs `body` on one connection, alone among all processes of the installation. The lock is that connection's, and ends with it.
+ * Throws where another holds it for longer than the connection waits for locks.
+ */
 export async function alone<T>(
   db: Kysely<LedgerTables>,
   body: (connection: Kysely<LedgerTables>) => Promise<T>,
 ): Promise<T> {
   return db.connection().execute(async (connection) => {
-    await sql`SELECT pg_advisory_lock(${sql.lit(RECONCILE_LOCK)}::bigint)`.execute(connection);
+    await sql`SELECT pg_advisory_lock(${sql.lit(RECONCILE_LOCK)}::bigint)`.execute(connection).catch(asBusy);
     try {
       return await body(connection);
     } finally {
       await sql`SELECT pg_advisory_unlock(${sql.lit(RECONCILE_LOCK)}::bigint)`.execute(connection);
     }
   });
+}
+
+function asBusy(error: unknown): never {
+  if (!(error instanceof Error && 'code' in error && error.code === '55P03')) throw error;
+  throw new Error(
+    'another process compares or recovers this installation just now; try again when it is done',
+    {
+      cause: error,
+    },
+  );
 }
 
 export async function readInstallation(db: Kysely<LedgerTables>): Promise<Installation | undefined> {

@@ -69,18 +69,25 @@ export async function openLosses(db: Kysely<LedgerTables>): Promise<readonly Ope
 }
 
 /**
- * The losses that nobody accepted are from now on: commits go on without what was lost, in a new epoch.
+ * These losses are accepted from now on: commits go on without what was lost, in a new epoch, unless more is missed. One that
+ * has grown since it was shown is not accepted: nobody gave that up.
  * @param who, and why: kept with the loss
  */
 export async function acceptLosses(
   db: Kysely<LedgerTables>,
+  losses: readonly ToldPosition[],
   { by, reason }: { readonly by: string; readonly reason: string },
 ): Promise<void> {
-  await db
-    .updateTable('losses')
-    .set({ accepted_at: sql`now()`, accepted_by: by, accepted_for: reason })
-    .where('accepted_at', 'is', null)
-    .execute();
+  for (const { partition, epoch, seq } of losses) {
+    await db
+      .updateTable('losses')
+      .set({ accepted_at: sql`now()`, accepted_by: by, accepted_for: reason })
+      .where('partition', '=', partition)
+      .where('epoch', '=', epoch)
+      .where('seq', '<=', seq)
+      .where('accepted_at', 'is', null)
+      .execute();
+  }
 }
 
 /** Why commits are stopped, for operators. */

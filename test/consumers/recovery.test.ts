@@ -1,45 +1,19 @@
-import { expect, onTestFinished, test, vi } from 'vitest';
-import { createReadCache, forgetAllReads } from '../../src/access/read-cache.ts';
-import { type RecoverDeps, recover } from '../../src/consumers/recovery/recover.ts';
+import { expect, test } from 'vitest';
+import { createReadCache } from '../../src/access/read-cache.ts';
 import { workOf } from '../../src/consumers/recovery/restore.ts';
 import type { UnfinishedJob } from '../../src/consumers/recovery/unfinished.ts';
 import { EventDecodeError } from '../../src/domain/events.ts';
 import { type JobId, streamId } from '../../src/domain/ids.ts';
 import type { KeptJob } from '../../src/domain/jobs/state.ts';
 import { createKeys } from '../../src/eventstore/partitions.ts';
-import { openPool } from '../../src/eventstore/postgres.ts';
-import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { StoreFencedError } from '../../src/eventstore/types.ts';
 import { projections } from '../../src/features.ts';
 import { rewind } from '../../src/projections/rewind.ts';
 import { copyToLedger } from '../support/ledger.ts';
-import { append, atVersion, countFold, newStream, openStore } from '../support/store.ts';
-import { createWorld, type World } from '../support/world.ts';
+import { append, atVersion, countFold, newStream } from '../support/store.ts';
+import type { World } from '../support/world.ts';
+import { isOpen, isStopped, keysOf, setting } from './recovering.ts';
 
-async function setting(more: Partial<RecoverDeps> = {}) {
-  const world = await createWorld();
-  onTestFinished(() => world.dispose());
-  const store = await openStore(world, { fenceIntervalMs: 50 });
-  const pool = openPool({ url: world.databaseUrl, max: 1, applicationName: 'test' });
-  onTestFinished(() => pool.end());
-  const deps: RecoverDeps = {
-    ...{ db: world.db, pool, connection: store.writer, prefix: world.prefix, keys: store.keys },
-    ...{ retentionMs: 60_000, reactors: ['notifier'], rewind: async () => {} },
-    forgetReads: () => forgetAllReads(store.writer.redis, world.prefix, ''),
-    ...more,
-  };
-  return { world, store, run: (own: Partial<RecoverDeps> = {}) => recover({ ...deps, ...own }, asked) };
-}
-const asked = { by: 'a test', reason: 'it is one' };
-const isOpen = (store: OpenEventStore) =>
-  vi.waitFor(() => expect(store.fencedBecause()).toBeUndefined(), 10_000);
-const isStopped = (store: OpenEventStore) =>
-  vi.waitFor(() => expect(store.fencedBecause()).toMatch(/./), 10_000);
-const keysOf = (store: OpenEventStore, partition = 0) => {
-  const keys = store.keys[partition];
-  if (!keys) throw new Error('no such partition');
-  return keys;
-};
 const ledgerOf = (world: World, partition = 0) =>
   world.db.selectFrom('ledger').select('seq').where('partition', '=', partition).orderBy('seq').execute();
 

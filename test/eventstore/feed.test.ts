@@ -14,7 +14,7 @@ import { connectBlocking } from '../../src/eventstore/connections.ts';
 import { followFeed } from '../../src/eventstore/feed/follow.ts';
 import { placesNow, placesThatStand } from '../../src/eventstore/feed/places.ts';
 import { type FeedDeps, readFeed } from '../../src/eventstore/feed/read.ts';
-import { acceptLosses } from '../../src/eventstore/losses.ts';
+import { acceptLosses, openLosses } from '../../src/eventstore/losses.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { openLogTail, TAIL_BLOCK_MS } from '../../src/eventstore/tail.ts';
 import { copyToLedger } from '../support/ledger.ts';
@@ -241,7 +241,7 @@ test('Redis comes back without events that were followed: who had them is told w
   await redis.start();
   await vi.waitFor(() => expect(store.fencedBecause()).toMatch(/came back without/), 15_000);
   expect((await readFeed(deps, { after: firstPlaces(PARTITIONS), filter: {}, limit: 9 })).whole).toBe(false);
-  await acceptLosses(world.db, { by: 'a test', reason: 'it is one' });
+  await acceptLosses(world.db, await openLosses(world.db), { by: 'a test', reason: 'it is one' });
   const next = await commit(store, 1);
   const resync = expect.objectContaining({ kind: 'resync', lost: [{ partition: 1, from: 2, to: 2 }] });
   await vi.waitFor(() => expect(follower.seen).toEqual([first, lost, next]), 15_000);

@@ -3,7 +3,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { connectBlocking } from '../../src/eventstore/connections.ts';
 import { followStream, type Step } from '../../src/eventstore/follow.ts';
 import { readHistory } from '../../src/eventstore/history.ts';
-import { acceptLosses } from '../../src/eventstore/losses.ts';
+import { acceptLosses, openLosses } from '../../src/eventstore/losses.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { openLogTail, TAIL_BLOCK_MS } from '../../src/eventstore/tail.ts';
 import { copyToLedger } from '../support/ledger.ts';
@@ -192,7 +192,7 @@ test('Redis comes back without an event that was followed: who had it is told to
   await redis.start();
   // The ledger had not heard of it either: commands go on once somebody has accepted that.
   await vi.waitFor(() => expect(store.fencedBecause()).toMatch(/came back without/), 15_000);
-  await acceptLosses(world.db, { by: 'a test', reason: 'it is one' });
+  await acceptLosses(world.db, await openLosses(world.db), { by: 'a test', reason: 'it is one' });
   await vi.waitFor(() => expect(follower.seen).toEqual([1, 2, 3, 'resync', 1, 2]), 15_000);
   await appendOn(store, stream, 2, 3);
   await vi.waitFor(() => expect(follower.seen).toEqual([1, 2, 3, 'resync', 1, 2, 3]), 15_000);

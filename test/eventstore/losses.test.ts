@@ -98,7 +98,7 @@ test('A loss that somebody accepts is none any more, for whoever knew of it: com
   await isStopped(store, /came back without/);
 
   expect(await openLosses(world.db)).toMatchObject([{ partition: 0, epoch: 1, lastSeq: 1, seq: 2 }]);
-  await acceptLosses(world.db, { by: 'a test', reason: 'it is one' });
+  await acceptLosses(world.db, await openLosses(world.db), { by: 'a test', reason: 'it is one' });
   expect(await openLosses(world.db)).toEqual([]);
   await isOpen(store);
   expect(await one(store)).toMatchObject({ kind: 'committed', position: { epoch: 2, seq: 2 } });
@@ -117,6 +117,24 @@ test('A loss that somebody accepts is none any more, for whoever knew of it: com
     { epoch: 1, last_seq: 1 },
     { epoch: 2, last_seq: null },
   ]);
+});
+
+test('What was found to be missing after somebody had looked is not accepted with what he saw', async () => {
+  const { world, store } = await begin();
+  const loss = (partition: number, seq: number) => ({ partition, epoch: 7, seq, last_seq: 1 });
+  await world.db
+    .insertInto('losses')
+    .values([loss(0, 3), loss(1, 3)])
+    .execute();
+  const seen = await openLosses(world.db);
+  await world.db.updateTable('losses').set({ seq: 9 }).where('partition', '=', 1).execute();
+  await world.db.insertInto('losses').values(loss(2, 3)).execute();
+  await acceptLosses(world.db, seen, { by: 'a test', reason: 'it is one' });
+  expect(await openLosses(world.db)).toMatchObject([
+    { partition: 1, seq: 9 },
+    { partition: 2, seq: 3 },
+  ]);
+  await store.close();
 });
 
 test('Where nothing is missing nothing is lost, however often Redis is restarted', async () => {

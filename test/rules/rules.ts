@@ -12,6 +12,7 @@ export type Rule = {
 const COMMIT = 'src/eventstore/commit.lua';
 const TAKE = 'src/consumers/take.lua';
 const READING = 'src/projections/reading.ts';
+const RECOVERY_TEST = 'test/consumers/recovery-safety.test.ts';
 const RECOVERING = 'src/consumers/recovery/recover.ts';
 const REACTIONS = 'src/commands/reactions.ts';
 const ERASING = 'src/consumers/erasures.ts';
@@ -994,6 +995,20 @@ export const RULES: readonly Rule[] = [
     },
   },
   {
+    rule: 'What Postgres lost when it was set back is taken over again, also where nothing happens that would tell',
+    without: [
+      {
+        file: 'src/consumers/reader.ts',
+        from: '        if (standing?.isSetBack) standing = undefined;\n',
+        to: '',
+      },
+    ],
+    test: {
+      file: 'test/consumers/set-back.test.ts',
+      name: 'and its readers take over again what it lost, without an event that tells them',
+    },
+  },
+  {
     rule: 'A process that runs compares log and ledger once more where the ledger has become shorter',
     without: [
       { file: 'src/eventstore/fence.ts', from: 'if (!lost && !wentBack && open', to: 'if (!lost && open' },
@@ -1122,6 +1137,60 @@ export const RULES: readonly Rule[] = [
     test: {
       file: 'test/e2e/read-cache.test.ts',
       name: 'hot reads come from Redis, never older than what the caller brings, sealed as in Postgres; without Redis they go on',
+    },
+  },
+  {
+    rule: 'A recovery does nothing any more once the lock is gone that keeps others out: another one may be over',
+    without: [{ file: RECOVERING, from: '      await sql`SELECT 1`.execute(pg);\n', to: '' }],
+    test: {
+      file: RECOVERY_TEST,
+      name: 'a recovery that lost the connection that keeps others out does nothing any more: another one may be over',
+    },
+  },
+  {
+    rule: 'A recovery tells Postgres of epochs that it forgot before it takes away what knows of them',
+    without: [{ file: RECOVERING, from: '    if (setBack) await makeUp(pg, setBack);\n', to: '' }],
+    test: {
+      file: RECOVERY_TEST,
+      name: 'a recovery that was cut off, after Postgres was set back, begins no epoch that there was before',
+    },
+  },
+  {
+    rule: 'A Redis that holds another installation’s log is not made anew',
+    without: [{ file: RECOVERING, from: '  if (!other) return metas;', to: '  return metas;' }],
+    test: {
+      file: RECOVERY_TEST,
+      name: 'a Redis that holds the log of another installation is not made anew',
+    },
+  },
+  {
+    rule: 'A job whose events move to files while a recovery looks for it is found, and one that lies in both once',
+    without: [
+      {
+        file: 'src/consumers/recovery/unfinished.ts',
+        from: '      LEFT JOIN ledger l',
+        to: '      JOIN ledger l',
+      },
+    ],
+    test: {
+      file: RECOVERY_TEST,
+      name: 'an unfinished job is found once, whether its events lie in the table, in a file, in both, or move meanwhile',
+    },
+  },
+  {
+    rule: 'A log that is trimmed while it is compared is not taken for one that lost events',
+    without: [{ file: 'src/eventstore/compare.ts', from: ' || seq < (await firstOf(redis, keys))', to: '' }],
+    test: {
+      file: RECOVERY_TEST,
+      name: 'a log that is trimmed while it is compared with the ledger is not taken for one that lost events',
+    },
+  },
+  {
+    rule: 'Losses are accepted as they were shown to who accepts them, and no others',
+    without: [{ file: 'src/eventstore/losses.ts', from: "      .where('seq', '<=', seq)\n", to: '' }],
+    test: {
+      file: 'test/eventstore/losses.test.ts',
+      name: 'What was found to be missing after somebody had looked is not accepted with what he saw',
     },
   },
   {

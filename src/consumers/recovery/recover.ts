@@ -13,6 +13,7 @@ import {
 import { type Meta, readMetas } from '../../eventstore/meta.ts';
 import type { PartitionKeys } from '../../eventstore/partitions.ts';
 import { brokenMeta } from '../../eventstore/reconcile.ts';
+import { findSetBack, makeUp } from '../../eventstore/set-back.ts';
 import type { LedgerTables } from '../../eventstore/tables.ts';
 import { createLedger } from '../ledger.ts';
 import { type Restored, restorePartition } from './restore.ts';
@@ -43,8 +44,8 @@ export async function foresee(
   deps: Pick<RecoverDeps, 'db' | 'archives' | 'connection' | 'keys'>,
 ): Promise<{ readonly problem: string; readonly partitions: readonly Salvage[] } | undefined> {
   const { db, connection, keys } = deps;
-  const installation = await known(db);
-  const metas = await readMetas(connection.redis, keys);
+  const installation = await known(db, keys);
+  const metas = await ours(connection, keys, installation);
   const problem = await problemOf(deps, metas, installation);
   if (problem === undefined) return undefined;
   const partitions = [];
@@ -58,6 +59,8 @@ export async function foresee(
  * aside. Once it is over every process goes on by itself, in a new epoch of positions.
  *
  * Nobody trusts Redis meanwhile. A run that was cut off is done once more from the beginning.
+ *
+ * Throws, with nothing done, where Redis holds the log of another installation, or `keys` are of another number of partitions.
  * @returns undefined: there is nothing to recover
  */
 export async function recover(
@@ -66,20 +69,28 @@ export async function recover(
 ): Promise<readonly Recovered[] | undefined> {
   const { db, connection, keys, say = () => {} } = deps;
   return alone(db, async (pg) => {
-    const installation = await known(pg);
-    const metas = await readMetas(connection.redis, keys);
+    // The lock ends with its connection, and another recovery may be over by then: this one must do nothing any more.
+    const stillAlone = async () => {
+      await sql`SELECT 1`.execute(pg);
+    };
+    const installation = await known(pg, keys);
+    const metas = await ours(connection, keys, installation);
     const problem = await problemOf({ ...deps, db: pg }, metas, installation);
     if (problem === undefined) return undefined;
     const runId = await connection.whenReady(5_000);
     const partitions = keys.map(({ partition }) => partition);
 
-    // First nobody may write: neither to Redis, nor what he has read there to Postgres. Whoever goes on with a recovery
+    // Before that is gone: what Redis alone knows of epochs and tokens, since Postgres was set back.
+    const setBack = await findSetBack(pg, connection.redis, keys, metas);
+    if (setBack) await makeUp(pg, setBack);
+    // Then nobody may write: neither to Redis, nor what he has read there to Postgres. Whoever goes on with a recovery
     // that was cut off finds no meta: a part of one could look whole.
     for (const { meta } of keys) await connection.redis.unlink(meta);
     await takeOver(pg, partitions, `recovering since ${new Date().toISOString()}`);
     const salvaged: Salvage[] = [];
     const append = takeOverInto(createLedger(deps.pool, db), db);
     for (const each of keys) {
+      await stillAlone();
       const its = await salvage(deps, connection.redis, each, ({ kind, events }) =>
         kind === 'whole' ? append(events) : putAside(db, events),
       );
@@ -93,15 +104,16 @@ export async function recover(
       return of ? of.ledgerSeq + of.whole : 0;
     };
     for (const each of keys) {
+      await stillAlone();
       await rewindWhatIsAhead(deps, each.partition, seqOf(each.partition));
-      await wipe(connection, deps.prefix, each);
+      await wipe(connection, deps.prefix, each, stillAlone);
     }
     await deps.forgetReads();
     const recovered: Recovered[] = [];
     for (const of of salvaged) {
       const { retentionMs, reactors, archives } = deps;
       const source = { db, archives, redis: connection.redis };
-      const to = { seq: seqOf(of.partition), recovery, retentionMs, reactors };
+      const to = { seq: seqOf(of.partition), recovery, retentionMs, reactors, beforeWriting: stillAlone };
       const restored = await restorePartition(source, keys, of.partition, to);
       say(
         `partition ${of.partition}: ${restored.jobs} jobs, ${restored.schedules} schedules, ${restored.claims} claims`,
@@ -118,11 +130,30 @@ export async function recover(
   });
 }
 
-async function known(db: Kysely<LedgerTables>): Promise<Installation> {
+async function known(db: Kysely<LedgerTables>, keys: readonly PartitionKeys[]): Promise<Installation> {
   const installation = await readInstallation(db);
   if (!installation)
     throw new Error('The database knows of no installation: there is nothing to recover from.');
+  if (installation.partitions !== keys.length) {
+    throw new Error(
+      `This installation has ${installation.partitions} partitions, and PARTITIONS says ${keys.length}.`,
+    );
+  }
   return installation;
+}
+
+/** What another installation has in Redis may be all that there is of it: that is not for this one to take away. */
+async function ours(
+  { redis }: Connection,
+  keys: readonly PartitionKeys[],
+  { storeId }: Installation,
+): Promise<readonly (Meta | undefined)[]> {
+  const metas = await readMetas(redis, keys);
+  const other = metas.find((meta) => meta !== undefined && meta.store !== storeId);
+  if (!other) return metas;
+  throw new Error(
+    `Redis holds the log of store ${other.store}, the database belongs to store ${storeId}: one of the two is another installation's. Correct REDIS_URL, DATABASE_URL or KEY_PREFIX. Only where nobody needs that log any more, remove its keys from Redis, and recover then.`,
+  );
 }
 
 async function problemOf(
@@ -159,12 +190,19 @@ async function rewindWhatIsAhead({ db, rewind }: RecoverDeps, partition: number,
 }
 
 /** All that Redis has of a partition, but that nobody is to trust it. */
-async function wipe({ redis }: Connection, prefix: string, keys: PartitionKeys): Promise<void> {
+async function wipe(
+  { redis }: Connection,
+  prefix: string,
+  keys: PartitionKeys,
+  beforeWriting: () => Promise<void>,
+): Promise<void> {
   const match = `${prefix}:{${keys.tag}}:*`.replaceAll(/[[\]?\\]/g, '\\$&');
   for await (const found of redis.scanStream({ match, count: 1_000 })) {
     if (!Array.isArray(found)) continue;
     const doomed = found.map(String).filter((key) => key !== keys.meta);
-    if (doomed.length > 0) await redis.unlink(doomed);
+    if (doomed.length === 0) continue;
+    await beforeWriting();
+    await redis.unlink(doomed);
   }
 }
 

@@ -37,11 +37,13 @@ export async function restorePartition(
     readonly recovery: number;
     readonly retentionMs: number;
     readonly reactors: readonly string[];
+    /** Throws where somebody else may have made the partition anew meanwhile. */
+    readonly beforeWriting: () => Promise<void>;
   },
 ): Promise<Restored> {
   const keys = all[partition];
   if (!keys) throw new Error(`there is no partition ${partition}`);
-  const writes = pipelined(redis);
+  const writes = pipelined(redis, to.beforeWriting);
   const log = await readLedger(
     db,
     { partition, after: Math.max(0, to.seq - LOG_EVENTS), upTo: to.seq, limit: LOG_EVENTS },
@@ -256,13 +258,14 @@ async function lastUpTo(
 }
 
 /** Sends commands some hundreds at a time, and throws what any of them answers with. */
-function pipelined(redis: Redis) {
+function pipelined(redis: Redis, beforeWriting: () => Promise<void>) {
   let waiting: Command[] = [];
   async function send(): Promise<void> {
     if (waiting.length === 0) return;
     const pipeline = redis.pipeline();
     for (const [name, ...args] of waiting) pipeline.call(name, ...args);
     waiting = [];
+    await beforeWriting();
     for (const [error] of (await pipeline.exec()) ?? []) if (error) throw error;
   }
   return {

@@ -5,11 +5,14 @@ import type { JobEvent } from '../../domain/jobs/events.ts';
 import { holdsItsLane, type Job, jobFold } from '../../domain/jobs/state.ts';
 import { scheduleFold } from '../../domain/schedules.ts';
 import type { Archives } from '../../eventstore/archive/archives.ts';
+import { archivedTo } from '../../eventstore/archive/plan.ts';
 import { readLedger, readStream } from '../../eventstore/ledger-read.ts';
 import type { LedgerTables } from '../../eventstore/tables.ts';
 import type { FoldEvent } from '../../eventstore/types.ts';
 
 const PAGE = 500;
+/** After one of these as its last event a job is over. */
+const OVER: readonly string[] = ['JobCompleted', 'JobCancelled', 'JobDiscarded'];
 
 /** The ledger, and where its old parts lie. */
 export type LedgerSource = { readonly db: Kysely<LedgerTables>; readonly archives?: Archives | undefined };
@@ -30,8 +33,7 @@ export async function* unfinishedJobs(
   source: LedgerSource,
   partition: number,
 ): AsyncGenerator<UnfinishedJob> {
-  const over = ['JobCompleted', 'JobCancelled', 'JobDiscarded'];
-  for await (const jobId of streamsWhoseLastIsNot(source, 'job', partition, over)) {
+  for await (const jobId of streamsWhoseLastIsNot(source, 'job', partition, OVER)) {
     const job = await foldJob(source, jobId as JobId);
     if (job) yield job;
   }
@@ -59,7 +61,7 @@ export async function* nextTicks(
 async function foldJob({ db, archives }: LedgerSource, jobId: JobId): Promise<UnfinishedJob | undefined> {
   let state: Job = jobFold.initial;
   let [holds, dueSeq] = [false, 0];
-  let traceparent: string | undefined;
+  let [traceparent, last]: (string | undefined)[] = [];
   for (const event of await readStream(db, jobId, {}, archives)) {
     const { type, data, meta } = codec.decode(event);
     const before = dueAtOf(state);
@@ -71,8 +73,9 @@ async function foldJob({ db, archives }: LedgerSource, jobId: JobId): Promise<Un
     if (type === 'JobStarted') holds = true;
     if (!holdsItsLane(state)) holds = false;
     traceparent = meta.traceparent ?? traceparent;
+    last = type;
   }
-  if (!('spec' in state)) return undefined;
+  if (!('spec' in state) || OVER.includes(last ?? '')) return undefined;
   return { jobId, state, holds, dueSeq, ...(traceparent === undefined ? {} : { traceparent }) };
 }
 
@@ -87,22 +90,29 @@ function foldable<E>(
   return { type, data, at, correlation, ...(owner === undefined ? {} : { owner }) } as E;
 }
 
-/** Of the part of the ledger that lies in files, all of it is read; of the rest, the last event of each stream. */
+/**
+ * Of the part of the ledger that lies in files, all of it is read; of the rest, the last event of each stream. How far the
+ * files go is asked once: what is in both parts, or goes from one to the other meanwhile, is found once. What has left the
+ * table since is given unseen.
+ */
 async function* streamsWhoseLastIsNot(
   source: LedgerSource,
   kind: 'job' | 'sched',
   partition: number,
   types: readonly string[],
 ): AsyncGenerator<StreamId> {
-  yield* archivedStreams(source, kind, partition, types);
+  const archived = await archivedTo(source.db, partition);
+  yield* archivedStreams(source, kind, partition, types, archived);
   const from = `${kind}-${partition.toString(36).padStart(2, '0')}`;
   for (let after = from; ; ) {
-    const { rows } = await sql<{ stream_id: StreamId; type: string }>`
-      SELECT h.stream_id, l.type FROM stream_heads h
-      JOIN ledger l ON l.stream_id = h.stream_id AND l.version = h.version
+    const { rows } = await sql<{ stream_id: StreamId; seq: number; type: string | null }>`
+      SELECT h.stream_id, h.seq, l.type FROM stream_heads h
+      LEFT JOIN ledger l ON l.stream_id = h.stream_id AND l.version = h.version
       WHERE h.stream_id > ${after} AND h.stream_id < ${`${from}~`}
       ORDER BY h.stream_id LIMIT ${PAGE}`.execute(source.db);
-    for (const { stream_id, type } of rows) if (!types.includes(type)) yield stream_id;
+    for (const { stream_id, seq, type } of rows) {
+      if (seq > archived && !types.includes(type ?? '')) yield stream_id;
+    }
     const last = rows.at(-1)?.stream_id;
     if (rows.length < PAGE || last === undefined) return;
     after = last;
@@ -114,10 +124,8 @@ async function* archivedStreams(
   kind: 'job' | 'sched',
   partition: number,
   types: readonly string[],
+  upTo: number,
 ): AsyncGenerator<StreamId> {
-  const { rows } = await sql<{ end: number | null }>`
-    SELECT max(last_seq) AS end FROM ledger_archives WHERE partition = ${partition}`.execute(db);
-  const upTo = Number(rows[0]?.end ?? 0);
   for (let after = 0; after < upTo; ) {
     const events = await readLedger(db, { partition, after, upTo, limit: PAGE }, archives);
     after = events.at(-1)?.seq ?? upTo;
