@@ -1,21 +1,7 @@
 import type { RawEvent } from '../domain/event.ts';
 import type { EventId, StreamId } from '../domain/ids.ts';
+import { binaryArray } from '../eventstore/binary-arrays.ts';
 import { LedgerForkError } from './ledger-errors.ts';
-
-/** A row of `ledger` as the insert's JSON names its columns. */
-export type LedgerRow = {
-  readonly seq: number;
-  readonly epoch: number;
-  readonly id: string;
-  readonly stream: string;
-  readonly version: number;
-  readonly type: string;
-  readonly owner: string | null;
-  readonly correlation: string | null;
-  readonly at: string;
-  readonly data: string;
-  readonly meta: string;
-};
 
 export type StreamMove = {
   readonly stream: string;
@@ -34,6 +20,7 @@ const YEAR_10000 = Date.UTC(10_000, 0);
  * surrogate anywhere. What is stored is what is hashed.
  */
 export function storable(event: RawEvent): RawEvent {
+  if ([event.id, event.streamId, event.type, event.data, event.meta].every(isStorable)) return event;
   return {
     ...event,
     id: scrub(event.id) as EventId,
@@ -44,23 +31,40 @@ export function storable(event: RawEvent): RawEvent {
   };
 }
 
-/** Of the metadata, only what rows are found by; what is missing or malformed there is no reason to stop. */
-export function ledgerRow(event: RawEvent, now: Date): LedgerRow {
-  const meta = readMeta(event.meta);
-  const at = typeof meta.at === 'string' ? Date.parse(meta.at) : Number.NaN;
-  return {
-    seq: event.seq,
-    epoch: event.epoch,
-    id: event.id,
-    stream: event.streamId,
-    version: event.version,
-    type: event.type,
-    owner: shortText(meta.owner),
-    correlation: shortText(meta.correlation),
-    at: (at >= 0 && at < YEAR_10000 ? new Date(at) : now).toISOString(),
-    data: event.data,
-    meta: event.meta,
-  };
+/**
+ * Events as parameters of the insert: a column each, in the order in which `ledger` has them from `seq` on. Of the metadata
+ * only what rows are found by; what is missing or malformed there is no reason to stop.
+ */
+export function eventColumns(events: readonly RawEvent[], now: Date): Buffer[] {
+  const metas = events.map(({ meta }) => readMeta(meta));
+  const all = <K extends keyof RawEvent>(field: K) => events.map((event) => event[field]);
+  return [
+    binaryArray('bigint', all('seq')),
+    binaryArray('int', all('epoch')),
+    binaryArray('text', all('id')),
+    binaryArray('text', all('streamId')),
+    binaryArray('int', all('version')),
+    binaryArray('text', all('type')),
+    binaryArray(
+      'text',
+      metas.map(({ owner }) => shortText(owner)),
+    ),
+    binaryArray(
+      'text',
+      metas.map(({ correlation }) => shortText(correlation)),
+    ),
+    binaryArray(
+      'timestamptz',
+      metas.map(({ at }) => timeOf(at) ?? now),
+    ),
+    binaryArray('text', all('data')),
+    binaryArray('text', all('meta')),
+  ];
+}
+
+function timeOf(at: unknown): Date | undefined {
+  const ms = typeof at === 'string' ? Date.parse(at) : Number.NaN;
+  return ms >= 0 && ms < YEAR_10000 ? new Date(ms) : undefined;
 }
 
 /** How far each stream of a batch moves. Throws `LedgerForkError` where a stream's versions don't continue. */
@@ -78,6 +82,35 @@ export function streamMoves(events: readonly RawEvent[]): StreamMove[] {
   return [...moves.values()];
 }
 
+/** The moves as parameters: of streams that begin stream, version and seq; of those that go on how many events, too. */
+export function moveColumns(moves: readonly StreamMove[]): Buffer[] {
+  const begun = moves.filter(({ first }) => first === 1);
+  const continued = moves.filter(({ first }) => first !== 1);
+  const columns = (of: readonly StreamMove[]) => ({
+    stream: binaryArray(
+      'text',
+      of.map(({ stream }) => stream),
+    ),
+    events: binaryArray(
+      'int',
+      of.map(({ first, last }) => last - first + 1),
+    ),
+    last: binaryArray(
+      'int',
+      of.map(({ last }) => last),
+    ),
+    seq: binaryArray(
+      'bigint',
+      of.map(({ seq }) => seq),
+    ),
+  });
+  const [ofBegun, ofContinued] = [columns(begun), columns(continued)];
+  return [
+    ...[ofBegun.stream, ofBegun.last, ofBegun.seq],
+    ...[ofContinued.stream, ofContinued.events, ofContinued.last, ofContinued.seq],
+  ];
+}
+
 function readMeta(json: string): Readonly<Record<string, unknown>> {
   try {
     const meta: unknown = JSON.parse(json);
@@ -90,6 +123,10 @@ function readMeta(json: string): Readonly<Record<string, unknown>> {
 /** Cut, as an index refuses long texts. */
 function shortText(value: unknown): string | null {
   return typeof value === 'string' ? scrub(value.slice(0, FIELD_LENGTH)) : null;
+}
+
+function isStorable(text: string): boolean {
+  return !text.includes('\u0000') && text.isWellFormed();
 }
 
 function scrub(text: string): string {

@@ -1,44 +1,55 @@
 import type { Kysely } from 'kysely';
-import type { Pool, PoolClient } from 'pg';
+import type { Pool } from 'pg';
 import type { RawEvent } from '../domain/event.ts';
 import { LEDGER_GROUP, openCheckpoint } from '../eventstore/checkpoints.ts';
 import { GENESIS, hashBatch } from '../eventstore/ledger-hash.ts';
 import type { LedgerTables } from '../eventstore/tables.ts';
 import { type Checkpoint, FencedError, type OrderedGroup } from '../eventstore/types.ts';
 import { LedgerForkError } from './ledger-errors.ts';
-import { ledgerRow, storable, streamMoves } from './ledger-rows.ts';
+import { eventColumns, moveColumns, storable, streamMoves } from './ledger-rows.ts';
 
-const MOVE = `
-  UPDATE checkpoints SET epoch = $5, seq = $6, event_id = $7, moved_at = now()
-  WHERE group_name = '${LEDGER_GROUP}' AND partition = $1 AND token = $2
-    AND seq = $3 AND event_id IS NOT DISTINCT FROM $4`;
+/** SQLSTATE of the database's function `refuse`. */
+const REFUSED = 'MR001';
+const UNIQUE_VIOLATION = '23505';
 
 /**
- * One statement for all rows: jsonb_to_recordset would rewrite and refuse some texts, json_to_recordset gives
- * them back as they were. Never ON CONFLICT: whoever comes second must be seen.
+ * All of a batch in one statement, and so in one transaction: nothing of it is done unless the checkpoint moves. Values come
+ * as arrays in Postgres' own form: they need no parsing, and arrive as they were. Never ON CONFLICT for events and streams that
+ * begin: whoever comes second must be seen. A stream that goes on moves by as many versions as it has events here,
+ * and what it comes to is compared, since a join could be planned as a look at all streams there are.
  */
 const APPEND = `
-  WITH events AS (
-    SELECT * FROM json_to_recordset($2::json) AS e(seq bigint, epoch int, id text, stream text, version int,
-      type text, owner text, correlation text, at timestamptz, data text, meta text)
+  WITH moved AS (
+    UPDATE checkpoints SET epoch = $5, seq = $6, event_id = $7, moved_at = now()
+    WHERE group_name = '${LEDGER_GROUP}' AND partition = $1 AND token = $2
+      AND seq = $3 AND event_id IS NOT DISTINCT FROM $4
+    RETURNING seq
   ), appended AS (
     INSERT INTO ledger (partition, seq, epoch, event_id, stream_id, version, type, owner, correlation,
       recorded_at, data, meta)
-    SELECT $1, seq, epoch, id, stream, version, type, owner, correlation, at, data, meta FROM events
-  ), moves AS (
-    SELECT * FROM json_to_recordset($3::json) AS m(stream text, first int, last int, seq bigint)
-  ), moved AS (
-    UPDATE stream_heads h SET version = m.last, seq = m.seq FROM moves m
-    WHERE m.first > 1 AND h.stream_id = m.stream AND h.version = m.first - 1
-    RETURNING 1
+    SELECT $1, events.* FROM unnest($11::bigint[], $12::int[], $13::text[], $14::text[], $15::int[], $16::text[],
+      $17::text[], $18::text[], $19::timestamptz[], $20::text[], $21::text[]) AS events
+    WHERE EXISTS (SELECT FROM moved)
   ), begun AS (
     INSERT INTO stream_heads (stream_id, partition, version, seq)
-    SELECT stream, $1, last, seq FROM moves WHERE first = 1
-    RETURNING 1
+    SELECT stream, $1, version, seq FROM unnest($22::text[], $23::int[], $24::bigint[]) AS s(stream, version, seq)
+    WHERE EXISTS (SELECT FROM moved)
+  ), given AS (
+    SELECT * FROM unnest($25::text[], $26::int[], $27::int[], $28::bigint[]) AS s(stream, events, version, seq)
+  ), continued AS (
+    INSERT INTO stream_heads AS head (stream_id, partition, version, seq)
+    SELECT stream, $1, events, seq FROM given WHERE EXISTS (SELECT FROM moved)
+    ON CONFLICT (stream_id) DO UPDATE SET version = head.version + excluded.version, seq = excluded.seq
+    RETURNING stream_id, version
+  ), astray AS (
+    SELECT count(*) AS streams FROM continued JOIN given ON stream = stream_id
+    WHERE continued.version <> given.version
   ), chained AS (
-    INSERT INTO ledger_batches (partition, first_seq, last_seq, previous, hash) VALUES ($1, $4, $5, $6, $7)
+    INSERT INTO ledger_batches (partition, first_seq, last_seq, previous, hash)
+    SELECT $1, $8, $6, $9, $10 WHERE EXISTS (SELECT FROM moved)
   )
-  SELECT (SELECT count(*) FROM moved) + (SELECT count(*) FROM begun) AS streams`;
+  SELECT seq, CASE WHEN streams > 0 THEN refuse(streams || ' streams do not continue the version that the ledger holds') END
+  FROM moved, astray`;
 
 /**
  * The ledger: every event's exact bytes, for good. An ordered group that decodes nothing but the owner,
@@ -66,48 +77,31 @@ export function createLedger(
   const ends = new Map<number, { seq: number; hash: Buffer }>();
 
   async function append(
-    client: PoolClient,
     partition: number,
     from: Checkpoint,
     events: readonly RawEvent[],
     token: number,
-  ): Promise<{ checkpoint: Checkpoint; hash: Buffer }> {
+  ): Promise<Checkpoint> {
     const first = events[0];
     const last = events.at(-1);
     if (!first || !last) throw new Error('a batch holds at least one event');
-    const checkpoint: Checkpoint = { epoch: last.epoch, seq: last.seq, eventId: last.id };
-    const moved = await client.query({
-      name: 'ledger-checkpoint',
-      text: MOVE,
-      values: [partition, token, from.seq, from.eventId, last.epoch, last.seq, last.id],
-    });
-    if (moved.rowCount !== 1) throw new FencedError(`the ledger of partition ${partition} has another owner`);
-
     const known = ends.get(partition);
-    const previous = known?.seq === from.seq ? known.hash : await endOfChain(client, partition, from.seq);
+    const previous =
+      known?.seq === from.seq ? known.hash : await endOfChain(pool, partition, from.seq, token);
     const hash = hashBatch(previous, events);
-    const moves = streamMoves(events);
-    const rows = events.map((event) => ledgerRow(event, now()));
-    const appended = await client.query<{ streams: number }>({
+    const { rows } = await pool.query({
       name: 'ledger-append',
       text: APPEND,
       values: [
-        partition,
-        JSON.stringify(rows),
-        JSON.stringify(moves),
-        first.seq,
-        last.seq,
-        Buffer.from(previous),
-        hash,
+        ...[partition, token, from.seq, from.eventId, last.epoch, last.seq, last.id],
+        ...[first.seq, Buffer.from(previous), hash],
+        ...eventColumns(events, now()),
+        ...moveColumns(streamMoves(events)),
       ],
     });
-    const continued = Number(appended.rows[0]?.streams);
-    if (continued !== moves.length) {
-      throw new LedgerForkError(
-        `partition ${partition}, seq ${first.seq} to ${last.seq}: ${moves.length - continued} of ${moves.length} streams do not continue the version that the ledger holds`,
-      );
-    }
-    return { checkpoint, hash };
+    if (rows.length !== 1) throw fenced(partition);
+    ends.set(partition, { seq: last.seq, hash });
+    return { epoch: last.epoch, seq: last.seq, eventId: last.id };
   }
 
   return {
@@ -121,14 +115,11 @@ export function createLedger(
       await checkRedelivered(pool, partition, batch.filter(({ seq }) => seq <= from.seq).map(storable));
       if (events.length === 0) return from;
       const startTime = Date.now();
-      const done = await inTransaction(pool, (client) =>
-        append(client, partition, from, events, token),
-      ).catch((error: unknown) => {
-        throw isUniqueViolation(error) ? forkOf(partition, events, error) : error;
+      const checkpoint = await append(partition, from, events, token).catch((error: unknown) => {
+        throw forkOf(partition, events, error) ?? error;
       });
-      ends.set(partition, { seq: done.checkpoint.seq, hash: done.hash });
       observe?.(events, startTime);
-      return done.checkpoint;
+      return checkpoint;
     },
   };
 }
@@ -150,46 +141,38 @@ async function checkRedelivered(pool: Pool, partition: number, events: readonly 
   }
 }
 
-async function endOfChain(client: PoolClient, partition: number, seq: number): Promise<Buffer> {
-  const { rows } = await client.query<{ last_seq: number; hash: Buffer }>(
-    'SELECT last_seq, hash FROM ledger_batches WHERE partition = $1 ORDER BY last_seq DESC LIMIT 1',
-    [partition],
+/** The hash of the batch that ends where the owner of this token stands. Throws `FencedError` where it is not the owner. */
+async function endOfChain(pool: Pool, partition: number, seq: number, token: number): Promise<Buffer> {
+  const { rows } = await pool.query<{ owned: boolean; last_seq: number | null; hash: Buffer | null }>(
+    `SELECT checkpoints.seq = $2 AND token = $3 AS owned, last_seq, hash
+    FROM checkpoints LEFT JOIN LATERAL (
+      SELECT last_seq, hash FROM ledger_batches WHERE partition = $1 ORDER BY last_seq DESC LIMIT 1
+    ) AS chain ON true
+    WHERE group_name = '${LEDGER_GROUP}' AND partition = $1`,
+    [partition, seq, token],
   );
-  const end = rows[0];
-  if (Number(end?.last_seq ?? 0) !== seq) {
+  const [end] = rows;
+  if (!end?.owned) throw fenced(partition);
+  if ((end.last_seq ?? 0) !== seq) {
     throw new LedgerForkError(
-      `partition ${partition}: the hash chain ends at seq ${end?.last_seq ?? 0}, the checkpoint at ${seq}`,
+      `partition ${partition}: the hash chain ends at seq ${end.last_seq ?? 0}, the checkpoint at ${seq}`,
     );
   }
-  return end?.hash ?? GENESIS;
+  return end.hash ?? GENESIS;
 }
 
-async function inTransaction<T>(pool: Pool, work: (client: PoolClient) => Promise<T>): Promise<T> {
-  const client = await pool.connect();
-  let broken: Error | undefined;
-  try {
-    await client.query('BEGIN');
-    const result = await work(client);
-    await client.query('COMMIT');
-    return result;
-  } catch (error) {
-    await client.query('ROLLBACK').catch((failed: unknown) => {
-      broken = failed instanceof Error ? failed : new Error(String(failed));
-    });
-    throw error;
-  } finally {
-    client.release(broken);
-  }
+function fenced(partition: number): FencedError {
+  return new FencedError(`the ledger of partition ${partition} has another owner`);
 }
 
-function isUniqueViolation(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === '23505';
-}
-
-function forkOf(partition: number, events: readonly RawEvent[], cause: unknown): LedgerForkError {
-  const detail = cause instanceof Error && 'detail' in cause ? String(cause.detail) : '';
-  return new LedgerForkError(
-    `partition ${partition}, seq ${events[0]?.seq} to ${events.at(-1)?.seq}: the ledger already holds what is to be appended. ${detail}`,
-    { cause },
-  );
+/** Undefined: something else went wrong. */
+function forkOf(partition: number, events: readonly RawEvent[], cause: unknown): LedgerForkError | undefined {
+  if (!(cause instanceof Error && 'code' in cause)) return undefined;
+  const what = `partition ${partition}, seq ${events[0]?.seq} to ${events.at(-1)?.seq}`;
+  if (cause.code === REFUSED) return new LedgerForkError(`${what}: ${cause.message}`, { cause });
+  if (cause.code !== UNIQUE_VIOLATION) return undefined;
+  const detail = 'detail' in cause ? String(cause.detail) : '';
+  return new LedgerForkError(`${what}: the ledger already holds what is to be appended. ${detail}`, {
+    cause,
+  });
 }

@@ -407,8 +407,8 @@ export const RULES: readonly Rule[] = [
       },
       {
         file: 'src/consumers/ledger.ts',
-        from: '    SELECT $1, seq, epoch, id, stream, version, type, owner, correlation, at, data, meta FROM events\n',
-        to: '    SELECT $1, seq, epoch, id, stream, version, type, owner, correlation, at, data, meta FROM events ON CONFLICT DO NOTHING\n',
+        from: '    WHERE EXISTS (SELECT FROM moved)\n  ), begun AS (\n',
+        to: '    WHERE EXISTS (SELECT FROM moved) ON CONFLICT DO NOTHING\n  ), begun AS (\n',
       },
     ],
     test: {
@@ -421,8 +421,8 @@ export const RULES: readonly Rule[] = [
     without: [
       {
         file: 'src/consumers/ledger.ts',
-        from: '    if (continued !== moves.length) {',
-        to: '    if (continued < 0) {',
+        from: 'CASE WHEN streams > 0 THEN',
+        to: 'CASE WHEN streams < 0 THEN',
       },
     ],
     test: {
