@@ -1,5 +1,6 @@
-import { type Kysely, type RawBuilder, sql, type Transaction } from 'kysely';
+import type { Kysely, Transaction } from 'kysely';
 import type { EventId } from '../domain/ids.ts';
+import { preparedQuery } from './prepared.ts';
 import type { LedgerTables } from './tables.ts';
 import { type Checkpoint, FencedError } from './types.ts';
 
@@ -56,20 +57,21 @@ export type CheckpointMove = {
 };
 
 /**
- * The statement that moves a checkpoint, for rows that travel in the same one: it yields a row when it has
- * moved it, and none when the token or `from` is stale.
+ * Moves a checkpoint, on its own or together with rows that travel in the same statement: it yields a row when it has
+ * moved it, and none when the token or `from` is stale. Its parameters are those of `moveValues`.
  */
-export function checkpointMove(move: CheckpointMove): RawBuilder<{ seq: number }> {
-  const { group, partition, from, to, token } = move;
-  return sql`
-    UPDATE checkpoints
-    SET epoch = ${to.epoch}, seq = ${to.seq}, event_id = ${to.eventId}, token = ${token}, moved_at = now()
-    WHERE group_name = ${group} AND partition = ${partition} AND token <= ${token}
-      AND seq = ${from.seq} AND event_id IS NOT DISTINCT FROM ${from.eventId}
-    RETURNING seq`;
+export const MOVE_CHECKPOINT = `
+  UPDATE checkpoints SET epoch = $3, seq = $4, event_id = $5, token = $6, moved_at = now()
+  WHERE group_name = $1 AND partition = $2 AND token <= $6
+    AND seq = $7 AND event_id IS NOT DISTINCT FROM $8
+  RETURNING seq`;
+
+/** $1 to $8. */
+export function moveValues({ group, partition, from, to, token }: CheckpointMove): readonly unknown[] {
+  return [group, partition, to.epoch, to.seq, to.eventId, token, from.seq, from.eventId];
 }
 
-/** Throws `FencedError` where `checkpointMove` has yielded no row. */
+/** Throws `FencedError` where `MOVE_CHECKPOINT` has yielded no row. */
 export function assertMoved(move: CheckpointMove, rows: readonly unknown[]): void {
   if (rows.length === 1) return;
   const { group, partition, token, from } = move;
@@ -81,7 +83,8 @@ export function assertMoved(move: CheckpointMove, rows: readonly unknown[]): voi
  * stale, or the checkpoint is not where the batch began: then the transaction must be rolled back.
  */
 export async function moveCheckpoint(trx: Transaction<LedgerTables>, move: CheckpointMove): Promise<void> {
-  assertMoved(move, (await checkpointMove(move).execute(trx)).rows);
+  const { rows } = await trx.executeQuery(preparedQuery(MOVE_CHECKPOINT, moveValues(move)));
+  assertMoved(move, rows);
 }
 
 /** Seq up to which the ledger holds everything, by partition; a partition without events is left out. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { type RawBuilder, sql } from 'kysely';
+import { CompiledQuery, type RawBuilder, sql } from 'kysely';
 import type pg from 'pg';
 
 const MARK = '/* prepared */';
@@ -12,6 +12,11 @@ const MARK = '/* prepared */';
  * @example sql`${prepared} UPDATE checkpoints SET … WHERE …`
  */
 export const prepared: RawBuilder<unknown> = sql.raw(MARK);
+
+/** The same for a statement that is a text already: Kysely would put it together anew each time. */
+export function preparedQuery(text: string, values: readonly unknown[]): CompiledQuery {
+  return CompiledQuery.raw(`${MARK}${text}`, [...values]);
+}
 
 /**
  * Makes the connections of a pool name what is marked. Between here and Postgres there may be a pooler, if it

@@ -1,9 +1,10 @@
-import { type Kysely, type RawBuilder, sql } from 'kysely';
-import { assertMoved, type CheckpointMove, checkpointMove } from '../eventstore/checkpoints.ts';
-import { prepared } from '../eventstore/prepared.ts';
+import { CompiledQuery, type Kysely } from 'kysely';
+import { binaryArray } from '../eventstore/binary-arrays.ts';
+import { assertMoved, type CheckpointMove, MOVE_CHECKPOINT, moveValues } from '../eventstore/checkpoints.ts';
+import { preparedQuery } from '../eventstore/prepared.ts';
 import type { Database } from './database.ts';
 import type { ReadModel } from './generations.ts';
-import type { AnyRow } from './projection.ts';
+import type { AnyRow, SqlType } from './projection.ts';
 
 export type Loaded<R extends AnyRow> = {
   /** Those that exist, by key. */
@@ -21,21 +22,15 @@ export type Loaded<R extends AnyRow> = {
  */
 export async function loadRows<R extends AnyRow>(
   db: Kysely<Database>,
-  { projection, table, group }: ReadModel<R>,
+  model: ReadModel<R>,
   keys: readonly string[],
 ): Promise<Loaded<R>> {
   const rows = new Map<string, R>();
   const blocked = new Set<string>();
   if (keys.length === 0) return { rows, blocked };
-  const columns = Object.keys(projection.columns).map((name) => sql.ref(`found.${name}`));
-  const answer = await sql<R & { wanted_key: string; is_blocked: boolean }>`
-    SELECT ${sql.join(columns)}, wanted_key, EXISTS (
-      SELECT FROM parked_events
-      WHERE group_name = ${group} AND row_key = wanted_key
-    ) AS is_blocked
-    FROM unnest(${keys}::text[]) AS wanted(wanted_key)
-    LEFT JOIN ${sql.table(table)} AS found ON found.id = wanted_key
-  `.execute(db);
+  const answer = await db.executeQuery<R & { wanted_key: string; is_blocked: boolean }>(
+    CompiledQuery.raw(statementsOf(model).load, [binaryArray('text', keys), model.group]),
+  );
   for (const { wanted_key, is_blocked, ...row } of answer.rows) {
     if (is_blocked) blocked.add(wanted_key);
     if (row.id !== null) rows.set(wanted_key, row as AnyRow as R);
@@ -46,16 +41,14 @@ export async function loadRows<R extends AnyRow>(
 /**
  * Writes whole rows, new or not, in one statement. They go in order of their keys: two transactions that lock
  * the same rows in different orders would deadlock.
- *
- * One JSON parameter costs less than an array per column, and far less than a statement per row (73k rows/s
- * against 65k and 5.6k).
  */
 export async function upsertRows<R extends AnyRow>(
   trx: Kysely<Database>,
   model: ReadModel<R>,
   rows: ReadonlyMap<string, R>,
 ): Promise<void> {
-  if (rows.size > 0) await upsert(model, rows, sql`true`).execute(trx);
+  if (rows.size > 0)
+    await trx.executeQuery(preparedQuery(statementsOf(model).upsert, columnsOf(model, rows)));
 }
 
 /**
@@ -68,34 +61,62 @@ export async function moveAndUpsert<R extends AnyRow>(
   move: CheckpointMove,
   rows: ReadonlyMap<string, R>,
 ): Promise<void> {
-  const moved = checkpointMove(move);
   const statement =
     rows.size === 0
-      ? sql`${prepared}${moved}`
-      : sql`${prepared}
-          WITH moved AS (${moved}),
-          written AS (${upsert(model, rows, sql`EXISTS (SELECT FROM moved)`)})
-          SELECT seq FROM moved`;
-  assertMoved(move, (await statement.execute(db)).rows);
+      ? preparedQuery(MOVE_CHECKPOINT, moveValues(move))
+      : preparedQuery(statementsOf(model).moveAndUpsert, [...moveValues(move), ...columnsOf(model, rows)]);
+  assertMoved(move, (await db.executeQuery(statement)).rows);
 }
 
-function upsert<R extends AnyRow>(
-  { projection, table }: ReadModel<R>,
+function columnsOf<R extends AnyRow>(
+  { projection }: ReadModel<R>,
   rows: ReadonlyMap<string, R>,
-  condition: RawBuilder<unknown>,
-): RawBuilder<unknown> {
+): readonly Buffer[] {
   const sorted = [...rows.values()].sort((one, other) => (one.id < other.id ? -1 : 1));
-  const names = Object.keys(projection.columns);
-  const columns = sql.join(names.map((name) => sql.ref(name)));
-  const shape = Object.entries(projection.columns).map(
-    ([name, type]) => sql`${sql.ref(name)} ${sql.raw(type)}`,
+  const columns = Object.entries<SqlType>(projection.columns) as [keyof R, SqlType][];
+  return columns.map(([name, type]) =>
+    binaryArray(
+      type,
+      sorted.map((row) => row[name]),
+    ),
   );
-  const changes = names
-    .filter((name) => name !== 'id')
-    .map((name) => sql`${sql.ref(name)} = ${sql.ref(`excluded.${name}`)}`);
-  return sql`
-    INSERT INTO ${sql.table(table)} (${columns})
-    SELECT ${columns} FROM jsonb_to_recordset(${JSON.stringify(sorted)}::jsonb) AS given(${sql.join(shape)})
-    WHERE ${condition}
-    ON CONFLICT (id) DO UPDATE SET ${sql.join(changes)}`;
+}
+
+type Statements = { readonly load: string; readonly upsert: string; readonly moveAndUpsert: string };
+
+/** Put together once for each model. */
+const known = new WeakMap<object, Statements>();
+
+function statementsOf<R extends AnyRow>(model: ReadModel<R>): Statements {
+  const statements = known.get(model) ?? makeStatements(model);
+  known.set(model, statements);
+  return statements;
+}
+
+function makeStatements<R extends AnyRow>(model: ReadModel<R>): Statements {
+  const table = quoted(model.table);
+  const types = Object.entries<SqlType>(model.projection.columns);
+  const names = types.map(([name]) => quoted(name));
+  const changes = names.filter((name) => name !== '"id"').map((name) => `${name} = excluded.${name}`);
+  const upsert = (firstParameter: number, condition: string) => {
+    const arrays = types.map(([, type], index) => `$${firstParameter + index}::${type}[]`);
+    return `INSERT INTO ${table} (${names}) SELECT * FROM unnest(${arrays}) WHERE ${condition}
+      ON CONFLICT (id) DO UPDATE SET ${changes}`;
+  };
+  return {
+    load: `SELECT ${names.map((name) => `found.${name}`)}, wanted_key, EXISTS (
+        SELECT FROM parked_events WHERE group_name = $2 AND row_key = wanted_key
+      ) AS is_blocked
+      FROM unnest($1::text[]) AS wanted(wanted_key) LEFT JOIN ${table} AS found ON found.id = wanted_key`,
+    upsert: upsert(1, 'true'),
+    moveAndUpsert: `WITH moved AS (${MOVE_CHECKPOINT}),
+      written AS (${upsert(MOVE_PARAMETERS + 1, 'EXISTS (SELECT FROM moved)')})
+      SELECT seq FROM moved`,
+  };
+}
+
+const MOVE_PARAMETERS = 8;
+
+function quoted(name: string): string {
+  return `"${name.replaceAll('"', '""')}"`;
 }

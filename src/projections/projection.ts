@@ -2,6 +2,7 @@ import type { Selectable } from 'kysely';
 import type { RawEvent, Recorded } from '../domain/event.ts';
 import type { DomainEvent, DomainEventType } from '../domain/events.ts';
 import type { StreamId } from '../domain/ids.ts';
+import type { ColumnType } from '../eventstore/binary-arrays.ts';
 import type { ReadModelTables } from './database.ts';
 
 /** Every read model has one row per key, the key being its column `id`. */
@@ -14,7 +15,7 @@ export type TableOf<R extends AnyRow> = string &
   };
 
 /** SQL types that a read model's columns may have. JSON is `text`: exact, and safe with any string. */
-export type SqlType = 'text' | 'int' | 'bigint' | 'double precision' | 'boolean' | 'timestamptz';
+export type SqlType = ColumnType;
 
 type Folding<R extends AnyRow, E extends DomainEvent> = {
   /** Stored in checkpoints, leases and parked events, together with the version: identifiers for life. */

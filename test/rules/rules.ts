@@ -307,8 +307,8 @@ export const RULES: readonly Rule[] = [
     without: [
       {
         file: 'src/eventstore/checkpoints.ts',
-        from: 'WHERE group_name = ${group} AND partition = ${partition} AND token <= ${token}\n',
-        to: 'WHERE group_name = ${group} AND partition = ${partition}\n',
+        from: 'WHERE group_name = $1 AND partition = $2 AND token <= $6\n',
+        to: 'WHERE group_name = $1 AND partition = $2\n',
       },
     ],
     test: { file: 'test/projections/runner.test.ts', name: 'whose token is stale writes nothing' },
@@ -318,8 +318,8 @@ export const RULES: readonly Rule[] = [
     without: [
       {
         file: 'src/eventstore/checkpoints.ts',
-        from: '      AND seq = ${from.seq} AND event_id IS NOT DISTINCT FROM ${from.eventId}\n',
-        to: '',
+        from: '    AND seq = $7 AND event_id IS NOT DISTINCT FROM $8\n',
+        to: '    AND ($7::bigint IS NULL OR $8::text IS NULL OR true)\n',
       },
     ],
     test: {
