@@ -113,8 +113,9 @@ function sweeper(deps: ErasureDeps, accountId: AccountId, jobId: JobId, signal: 
         return;
       case 'ExportRequested':
         found.exports++;
-        await blobs.removeFolder(filesOf(streamId));
+        // Its job first: one that ends well in between would leave its file.
         if (await endJob(jobOfExport(streamId))) writing.add(streamId);
+        await blobs.removeFolder(filesOf(streamId));
         return;
       case 'JobEnqueued': {
         const enqueued = codec.decode(event);

@@ -3,11 +3,19 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
 import { sql } from 'kysely';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, onTestFinished } from 'vitest';
+import { openParts } from '../../src/app/base.ts';
+import { erasureDeps } from '../../src/app/erasing.ts';
 import { forEachReadModel } from '../../src/app/read-models.ts';
 import { createDiskStore } from '../../src/blobs/disk.ts';
+import { readConfig } from '../../src/config.ts';
+import { eraseJob } from '../../src/consumers/erasures.ts';
 import { filesOf } from '../../src/domain/exports.ts';
+import { type JobId, jobOfExport, parseStreamId, type StreamId } from '../../src/domain/ids.ts';
+import { jobFold, jobIsFinished } from '../../src/domain/jobs/state.ts';
 import { rewind } from '../../src/projections/rewind.ts';
+import { createLogger } from '../../src/telemetry/logging.ts';
+import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { dumpAll, grep } from '../support/dumps.ts';
 import { type Installation, waitUntil } from '../support/installation.ts';
 import { startReceiver } from '../support/receiver.ts';
@@ -311,6 +319,53 @@ describe('an erasure', () => {
     expect(events[0]?.data.payload).toBe('[erased]');
   });
 
+  it('takes away the file of an export that is done just while it looks at it', async () => {
+    const { world, installation } = await sharedSetting();
+    await Promise.all([installation.start('api'), installation.start('projectors')]);
+    const client = installation.client();
+    const ada = await registered(installation);
+    const body = { dataset: 'events', format: 'ndjson' };
+    const exported = await client.send('POST', '/v1/exports', { token: ada.token, body });
+    const pause = ['queues', 'pause', 'default', '--reason', 'this test erases by itself', '--yes'];
+    expect(await installation.cli(pause)).toMatchObject({ code: 0 });
+    expect((await erase(installation, ada.token)).status).toBe(202);
+
+    const config = readConfig({ ...installation.environment, BLOB_DIR: installation.blobDir });
+    const logger = createLogger({ level: 'silent', role: 'test', instanceId: 'test' });
+    const parts = await openParts({ config, logger, metrics: createMetrics({ node: false }) }, 'test');
+    onTestFinished(() => parts.close());
+    const deps = erasureDeps(config, parts);
+    let done = false;
+    const { perform } = eraseJob({
+      ...deps,
+      blobs: {
+        async removeFolder(folder) {
+          const blobs = await deps.blobs.removeFolder(folder);
+          if (done) return blobs;
+          done = true;
+          await installation.start('workers');
+          const id: JobId = jobOfExport(streamIdOf(exported.body.id));
+          await waitUntil(
+            async () => jobIsFinished((await parts.store.load(id, jobFold)).state),
+            'the export to end, one way or the other',
+          );
+          return blobs;
+        },
+      },
+    });
+    const job = {
+      id: streamIdOf(exported.body.jobId),
+      type: 'account.erase',
+      payload: { accountId: ada.id },
+      attempt: 1,
+      enqueuedAt: new Date().toISOString(),
+    };
+    const { signal } = new AbortController();
+    await perform({ job, signal, progress: () => {}, logger, idempotencyKey: 'test' });
+    expect(done).toBe(true);
+    expect(grep(await dumpAll(world, installation.blobDir), [ada.email, ada.name])).toEqual([]);
+  }, 60_000);
+
   it('takes away what an export’s writer has left half written, and what one wakes up to write', async () => {
     const { world, installation } = await sharedSetting();
     await installation.startAll();
@@ -410,6 +465,12 @@ async function copied(world: World, id: string) {
     world.db.selectFrom('credentials').selectAll().where('account_id', '=', id).executeTakeFirstOrThrow(),
   ]);
   return { key, credentials };
+}
+
+function streamIdOf(text: unknown): StreamId {
+  const id = parseStreamId(String(text));
+  if (!id) throw new Error(`${text} is no id`);
+  return id;
 }
 
 const placeOf = (found = '') => found.slice(found.indexOf(' in ') + 4);

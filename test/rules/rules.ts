@@ -1289,6 +1289,24 @@ export const RULES: readonly Rule[] = [
     test: { file: ERASURE_TEST, name: FOUND_NOWHERE },
   },
   {
+    rule: 'The job of an erased person’s export ends before its file is removed: one that is done in between leaves none',
+    without: [
+      {
+        file: ERASING,
+        from: `        if (await endJob(jobOfExport(streamId))) writing.add(streamId);
+        await blobs.removeFolder(filesOf(streamId));
+`,
+        to: `        await blobs.removeFolder(filesOf(streamId));
+        if (await endJob(jobOfExport(streamId))) writing.add(streamId);
+`,
+      },
+    ],
+    test: {
+      file: ERASURE_TEST,
+      name: 'takes away the file of an export that is done just while it looks at it',
+    },
+  },
+  {
     rule: 'Who is erased leaves no file half written: neither by a worker that died, nor by one that wakes up',
     without: [
       {

@@ -1,0 +1,121 @@
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { sql } from 'kysely';
+import { expect, it } from 'vitest';
+import { dumpAll, grep } from '../support/dumps.ts';
+import { type Installation, type RoleProcess, waitUntil } from '../support/installation.ts';
+import { startReceiver } from '../support/receiver.ts';
+import { sharedSetting } from '../support/setting.ts';
+
+const password = 'correct horse battery';
+const PEOPLE = 8;
+
+it('of people who go on asking for things while they are erased, twice at once, and whose workers are killed, nothing stays', async () => {
+  const { world, installation } = await sharedSetting({
+    SCHEDULE_SHORTEST_PAUSE_SECONDS: '1',
+    READ_CACHE_SECONDS: '60',
+    HTTP_REQUEST_ALLOW: 'http://127.0.0.1:*',
+    HTTP_REQUEST_ALLOW_PRIVATE: '127.0.0.0/8',
+  });
+  const { projectors, api, workers: first } = await installation.startAll();
+  const { url } = await startReceiver((_, response) => response.writeHead(200).end('ok'));
+  const people = await Promise.all(Array.from({ length: PEOPLE }, () => busyPerson(installation, url)));
+  await sleep(1_500);
+
+  const killed: RoleProcess[] = [first];
+  const receipts = await Promise.all(
+    people.map(async (person, n) => {
+      await sleep(n * 250);
+      // Half way through, whoever is being erased.
+      if (n === 2 || n === 5) {
+        await killed.at(-1)?.kill();
+        killed.push(await installation.start('workers'));
+      }
+      const answers = await Promise.all([person.erase(), person.erase()]);
+      const accepted = answers.find(({ status }) => status === 202);
+      expect(
+        answers.map(({ status }) => status).filter((status) => status !== 202 && status !== 401),
+      ).toEqual([]);
+      return String(accepted?.headers.get('location'));
+    }),
+  );
+  const client = installation.client();
+  for (const receipt of receipts) {
+    await waitUntil(
+      async () => (await client.send('GET', receipt)).body.status === 'erased',
+      'the erasure',
+      60_000,
+    );
+  }
+  // They find out by their own requests; none is let in any more.
+  await Promise.all(people.map(({ over }) => over));
+  await sleep(2_000);
+  await waitUntil(async () => {
+    const { rows } = await sql<{ behind: string }>`
+      SELECT count(*) AS behind FROM checkpoints c JOIN checkpoints l USING (partition)
+      WHERE l.group_name = 'ledger' AND c.group_name LIKE 'projection:%' AND c.seq < l.seq`.execute(world.db);
+    return Number(rows[0]?.behind) === 0;
+  }, 'the read models to hold all that the ledger has');
+
+  const needles = people.flatMap(({ secrets }) => secrets);
+  expect(grep(await dumpAll(world, installation.blobDir), needles)).toEqual([]);
+  const logs = new Map([projectors, api, ...killed].map((role, n) => [`log ${n} ${role.name}`, role.logs()]));
+  expect(grep(logs, needles)).toEqual([]);
+  const ids = people.map(({ id }) => id);
+  const { db } = world;
+  const left = {
+    keys: await db.selectFrom('person_keys').select('account_id').where('account_id', 'in', ids).execute(),
+    passwords: await db
+      .selectFrom('credentials')
+      .select('account_id')
+      .where('account_id', 'in', ids)
+      .execute(),
+    schedules: (await sql`SELECT * FROM schedules_v1 WHERE owner = ANY(${ids}) AND NOT deleted`.execute(db))
+      .rows,
+    jobs: (
+      await sql`SELECT id, type, status FROM jobs_v2 WHERE owner = ANY(${ids}) AND status NOT IN ('succeeded', 'cancelled')`.execute(
+        db,
+      )
+    ).rows,
+  };
+  expect(left).toEqual({ keys: [], passwords: [], schedules: [], jobs: [] });
+  expect(await installation.cli(['verify'])).toMatchObject({ code: 0 });
+}, 240_000);
+
+/** Somebody who has jobs of every kind made, one after another, until they are told that they are nobody any more. */
+async function busyPerson(installation: Installation, receiver: string) {
+  const client = installation.client();
+  const unique = randomBytes(6).toString('hex');
+  const email = `q${unique}@example.com`;
+  const name = `Qx${unique} Byron`;
+  const said = `said-Zx${unique}`;
+  const made = await client.send('POST', '/v1/accounts', { body: { email, name, password } });
+  expect(made.status).toBe(201);
+  const { token } = await client.logIn(email, password);
+  const post = (path: string, body: object) =>
+    client.send('POST', path, { token, body }).catch(() => undefined);
+  const soon = () => new Date(Date.now() + 1_000).toISOString();
+  const wishes = [
+    () => post('/v1/jobs', { type: 'echo', payload: { said }, callbackUrl: `${receiver}/${said}` }),
+    () => post('/v1/jobs', { type: 'echo', payload: { said }, runAt: soon(), orderingKey: said }),
+    () => post('/v1/jobs', { type: 'http.request', payload: { url: `${receiver}/${said}`, body: { said } } }),
+    () => post('/v1/schedules', { cron: '* * * * * *', job: { type: 'echo', payload: { said } } }),
+    () => post('/v1/exports', { dataset: 'events', format: 'ndjson' }),
+    () => client.send('POST', '/v1/sessions', { body: { email, password } }).catch(() => undefined),
+  ];
+  const over = Promise.all(
+    wishes.map(async (wish) => {
+      for (;;) {
+        const answer = await wish();
+        if (answer?.status === 401) return;
+        await sleep(100);
+      }
+    }),
+  );
+  return {
+    id: String(made.body.id),
+    secrets: [email, name, said],
+    over,
+    erase: () => client.send('POST', '/v1/accounts/me/erasure', { token, body: { password } }),
+  };
+}
