@@ -1,3 +1,4 @@
+import { wasErased } from '../domain/accounts.ts';
 import {
   requestExport as decideExport,
   type ExportFormat,
@@ -10,6 +11,7 @@ import { enqueueJob } from '../domain/jobs/requests.ts';
 import { type Job, jobFold } from '../domain/jobs/state.ts';
 import { type CommandContext, type CommandDeps, type CommandResult, changeOf, handle } from './handle.ts';
 import { anyPartition, mintId, streamFor } from './mint.ts';
+import { ownerIsErased } from './owners.ts';
 import { workOf } from './work.ts';
 
 export type ExportAccepted = {
@@ -21,7 +23,8 @@ export type ExportAccepted = {
 
 /**
  * Asks for an export of events: the caller's own, or all of them for an operator. The request and its job
- * are one commit. The heads of all partitions are taken before it: what they cover is what the file holds.
+ * are one commit. The heads of all partitions are taken before it: what they cover is what the file holds. Refused with
+ * `account_erased`.
  */
 export async function requestExport(
   deps: CommandDeps,
@@ -35,6 +38,7 @@ export async function requestExport(
   const heads = await deps.store.heads();
 
   return handle(deps, context, partitionOf(exportId), async () => {
+    if (await ownerIsErased(deps, context.owner)) return wasErased();
     const job = await streamFor(deps, jobId, jobFold, minted.fresh);
     const request = await streamFor(deps, exportId, exportFold, minted.fresh);
     const enqueued = enqueueJob(job.state, jobOf(exportJobType, { exportId }));

@@ -27,6 +27,7 @@ import {
 } from './handle.ts';
 import { partitionOfHash, withHashes } from './keys.ts';
 import { anyPartition, mintId, streamFor } from './mint.ts';
+import { ownerIsErased } from './owners.ts';
 import { workOf } from './work.ts';
 
 export type ScheduleCommandDeps = CommandDeps & {
@@ -144,7 +145,8 @@ const ACTOR = 'system:schedules';
 /**
  * Enqueues what a schedule is due to run. The tick, the run and the next tick are one commit, which stands only if
  * nobody ticked since the state was read; the run's id follows from schedule and tick. So a tick has one run, whoever
- * tries, and however often. Where none is due, as it was deleted, or ticked by another, its next tick is set right.
+ * tries, and however often. Where none is due, as it was deleted, or ticked by another, its next tick is set right. The
+ * schedule of somebody who was erased is deleted instead.
  *
  * @param input.now ms since 1970, by the clock of Redis
  */
@@ -162,9 +164,11 @@ export async function tickSchedule(
   const jobIdOf = (tick: string) => runOf(deps, scheduleId, tick);
   const { state } = loaded;
   const ticks = state.phase === 'active' ? ticksOf(state) : NEVER;
-  const decision = decideTick(state, { now, ticks, jobIdOf });
-  if (!decision.ok) throw new Error(decision.refusal.detail);
   const owner = 'owner' in state && state.owner !== undefined ? { owner: state.owner } : {};
+  // Whoever asked for it while being erased has left it behind: no run of it would find a key.
+  const over = state.phase === 'active' && (await ownerIsErased(deps, state.owner));
+  const decision = over ? decideDelete(state) : decideTick(state, { now, ticks, jobIdOf });
+  if (!decision.ok) throw new Error(decision.refusal.detail);
   const at = deps.now().toISOString();
   const said = decision.events.flatMap(({ type, data }) => (type === 'ScheduleTicked' ? [data] : []));
   const context = { actor: ACTOR, correlation: said[0]?.jobId ?? scheduleId, ...owner };

@@ -1,4 +1,6 @@
 import { describe, expect, it } from 'vitest';
+import { registerAccount } from '../../src/commands/accounts.ts';
+import { eraseAccount } from '../../src/commands/erasures.ts';
 import { requestExport } from '../../src/commands/exports.ts';
 import type { CommandDeps } from '../../src/commands/handle.ts';
 import { exportFold } from '../../src/domain/exports.ts';
@@ -24,6 +26,19 @@ describe('asking for an export', () => {
     expect(request).toMatchObject({ state: { phase: 'requested' }, version: 1 });
     expect(request.lastSeq).toBe(job.lastSeq + 1);
     expect(parsePosition(result.position)?.seq).toBe(request.lastSeq);
+  });
+
+  it('is refused to somebody who was erased since their request came in', async () => {
+    const { deps } = await writeSide();
+    const ada = { email: 'ada@example.com', password: 'correct horse battery', name: 'Ada' };
+    const made = await registerAccount(deps, context(), ada);
+    if (made.kind !== 'done') throw new Error('refused');
+    const { id: owner } = made.body;
+    await eraseAccount(deps, context(), { accountId: owner });
+    expect(await requestExport(deps, { ...context(), owner }, input)).toMatchObject({
+      kind: 'refused',
+      refusal: { code: 'account_erased' },
+    });
   });
 
   it('is one export for one key, however many ask at once', async () => {

@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest';
+import { registerAccount } from '../../src/commands/accounts.ts';
+import { eraseAccount } from '../../src/commands/erasures.ts';
 import { enqueueJob, type JobCommandDeps } from '../../src/commands/jobs/requests.ts';
 import {
   createSchedule,
@@ -32,7 +34,7 @@ const lease = { group: 'schedules', token: 7 };
 async function setUp() {
   const { store, deps, world } = await writeSide();
   const hinted: [number, number][] = [];
-  const commands: ScheduleCommandDeps & JobCommandDeps = {
+  const commands: typeof deps & ScheduleCommandDeps & JobCommandDeps = {
     ...deps,
     hint: { tick: (...told) => hinted.push(told), timer: () => {}, cancel: () => {} },
   };
@@ -163,4 +165,25 @@ test('A tick that Redis forgot, or holds wrongly, is set right by the state', as
   await tickSchedule(deps, { scheduleId: id, now: next - MINUTE, lease });
   expect(await store.reader.redis.zscore(ticks, id)).toBe(String(next));
   expect(await runsOf(store, id)).toEqual([]);
+});
+
+test('The schedule that somebody has left behind who was erased is deleted when it is due, and runs nothing', async () => {
+  const { deps, store } = await setUp();
+  const made = await registerAccount(deps, context(), {
+    email: 'ada@example.com',
+    password: 'correct horse battery',
+    name: 'Ada',
+  });
+  if (made.kind !== 'done') throw new Error(made.kind);
+  const accountId = made.body.id;
+  // Let in before the erasure, and late.
+  await eraseAccount(deps, context(), { accountId });
+  const late = await createSchedule(deps, { ...context(), owner: accountId }, wanted);
+  if (late.kind !== 'done') throw new Error(late.kind);
+  const { id, nextRunAt = '' } = late.body;
+  const now = Date.parse(nextRunAt);
+  expect(await tickSchedule(deps, { scheduleId: id, now, lease })).toEqual({ kind: 'ticked', ticks: [] });
+  expect((await eventsOf(store, id)).map(({ type }) => type)).toEqual(['ScheduleCreated', 'ScheduleDeleted']);
+  expect(await runsOf(store, id)).toEqual([]);
+  expect(await store.reader.redis.zcard(store.keys[partitionOf(id)]?.ticks ?? '')).toBe(0);
 });

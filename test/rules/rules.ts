@@ -1384,6 +1384,20 @@ export const RULES: readonly Rule[] = [
     },
   },
   {
+    rule: 'A schedule that somebody has left behind who was erased is deleted when it is due',
+    without: [
+      {
+        file: 'src/commands/schedules.ts',
+        from: "const over = state.phase === 'active' && (await ownerIsErased(deps, state.owner));",
+        to: 'const over = false;',
+      },
+    ],
+    test: {
+      file: 'test/commands/schedules.test.ts',
+      name: 'The schedule that somebody has left behind who was erased is deleted when it is due, and runs nothing',
+    },
+  },
+  {
     rule: 'What a restored Postgres brings back of persons who were erased since goes again',
     without: [
       {
