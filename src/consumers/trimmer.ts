@@ -1,4 +1,4 @@
-import type { Kysely } from 'kysely';
+import { type Kysely, sql } from 'kysely';
 import type { DomainEventType } from '../domain/events.ts';
 import type { StreamId } from '../domain/ids.ts';
 import { LEDGER_GROUP, readCheckpoint } from '../eventstore/checkpoints.ts';
@@ -135,13 +135,13 @@ async function trimPoint(
 ): Promise<{ epoch: number; seq: number } | undefined> {
   const beyondWindow = heldSeq - windowEvents;
   if (beyondWindow <= 0) return undefined;
-  // Batches tell when the ledger took what, and are few.
+  // Batches tell when the ledger took what, by Postgres' clock, and are few. Ours may be off by anything.
   const batch = await db
     .selectFrom('ledger_batches')
     .select('last_seq')
     .where('partition', '=', partition)
     .where('first_seq', '<=', beyondWindow)
-    .where('appended_at', '<=', new Date(Date.now() - retentionMs))
+    .where('appended_at', '<=', sql<Date>`now() - ${retentionMs} * interval '1 ms'`)
     .orderBy('last_seq', 'desc')
     .limit(1)
     .executeTakeFirst();

@@ -1,4 +1,4 @@
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createLedger } from '../../src/consumers/ledger.ts';
 import { createTrimmer } from '../../src/consumers/trimmer.ts';
 import type { StreamId } from '../../src/domain/ids.ts';
@@ -103,6 +103,18 @@ describe('the trimmer', () => {
       await store.commit({ partition, appends: [append(newStream(partition))] });
       await record();
     }
+    await trimmer.trim(partition);
+    expect(await length()).toBe(3);
+  });
+
+  it('keeps events for as long as it should, also where the clock of its machine is ahead', async () => {
+    const { store, trimmer, length, record } = await trimmed({ windowEvents: 1, retentionMs: 600_000 });
+    for (let i = 0; i < 3; i++) {
+      await store.commit({ partition, appends: [append(newStream(partition))] });
+      await record();
+    }
+    vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 3_600_000 });
+    onTestFinished(() => void vi.useRealTimers());
     await trimmer.trim(partition);
     expect(await length()).toBe(3);
   });

@@ -5,7 +5,8 @@ import type { RawEvent } from '../../src/domain/event.ts';
 import type { EventId, StreamId } from '../../src/domain/ids.ts';
 import { ArchivedError, type ArchiveFiles, createArchives } from '../../src/eventstore/archive/archives.ts';
 import { archivesIn } from '../../src/eventstore/archive/list.ts';
-import { ArchiveRefusedError, archiveLedger } from '../../src/eventstore/archive/write.ts';
+import { ArchiveRefusedError } from '../../src/eventstore/archive/register.ts';
+import { archiveLedger } from '../../src/eventstore/archive/write.ts';
 import { countLedger, readLedger, readStream } from '../../src/eventstore/ledger-read.ts';
 import { openPool } from '../../src/eventstore/postgres.ts';
 import type { Checkpoint } from '../../src/eventstore/types.ts';
@@ -214,6 +215,60 @@ describe('Archiving refuses', () => {
     const moved = (await archivesIn(db)).reduce((sum, { events }) => sum + events, 0);
     expect(refused.length).toBeLessThanOrEqual(1);
     expect(moved).toBe(55);
+  });
+});
+
+describe('An archive that goes on where it should not', () => {
+  it('as its lock was lost, and another one was made meanwhile, makes no file beside those of the other', async () => {
+    const world = await ledgerOfSixty();
+    const before = await everything(world);
+    let first = true;
+    const slow: ArchiveFiles = {
+      ...world.store,
+      async write(file, bytes) {
+        await world.store.write(file, bytes);
+        if (!first) return;
+        first = false;
+        await sql`
+          SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' AND granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`.execute(
+          world.db,
+        );
+        await archiveLedger(world.db, world.store, { ...OPTIONS, fileEvents: 25 });
+      },
+    };
+    await expect(archiveLedger(world.db, slow, OPTIONS)).rejects.toThrow();
+    expect(await everything(world)).toEqual(before);
+    expect(await world.findings()).toEqual({ events: EVENTS, kinds: [] });
+  });
+
+  it('as Postgres was set back to before the file was known takes nothing from the table', async () => {
+    const world = await ledgerOfSixty();
+    // The row of the file is gone by the time that its transaction is over.
+    await sql`
+      CREATE FUNCTION forget() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN DELETE FROM ledger_archives; RETURN NULL; END $$;
+      CREATE CONSTRAINT TRIGGER forget AFTER INSERT ON ledger_archives
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION forget()`.execute(world.db);
+    await expect(archiveLedger(world.db, world.store, OPTIONS)).rejects.toThrow();
+    expect(await world.rows()).toBe(EVENTS);
+  });
+
+  it('as Postgres was set back to before it had the events, is not known to have them', async () => {
+    const world = await ledgerOfSixty();
+    const slow: ArchiveFiles = {
+      ...world.store,
+      async write(file, bytes) {
+        await world.store.write(file, bytes);
+        for (const table of ['ledger', 'ledger_batches']) {
+          const seq = table === 'ledger' ? 'seq' : 'last_seq';
+          await sql`DELETE FROM ${sql.table(table)} WHERE ${sql.ref(seq)} > 10`.execute(world.db);
+        }
+      },
+    };
+    await expect(archiveLedger(world.db, slow, OPTIONS)).rejects.toThrow(ArchiveRefusedError);
+    expect(await archivesIn(world.db)).toEqual([]);
+    expect(await world.rows()).toBe(10);
   });
 });
 

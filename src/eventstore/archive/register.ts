@@ -1,12 +1,20 @@
-import { type Kysely, sql } from 'kysely';
+import { type Kysely, sql, type Transaction } from 'kysely';
 import type { LedgerTables } from '../tables.ts';
 import type { Archive } from './archives.ts';
 import type { ArchivedEvent } from './format.ts';
+import { archivedTo } from './plan.ts';
+
+/** What was to be archived is not what there is, or not any more: nothing of it is. */
+export class ArchiveRefusedError extends Error {
+  override readonly name = 'ArchiveRefusedError';
+}
 
 type File = {
   readonly file: string;
   readonly bytes: number;
   readonly sha256: string;
+  /** Of the hash chain, after its last event. */
+  readonly hash: Uint8Array;
   readonly by: string;
   readonly reason: string;
 };
@@ -14,16 +22,21 @@ type File = {
 /** What a file holds of a stream. */
 export type ArchivedPart = { stream: string; first: number; last: number; seq: number };
 
-/** Says, in one transaction, that these events are in this file from now on, and how to find them there. */
+/**
+ * Says, in one transaction, that these events are in this file from now on, and how to find them there. Throws
+ * `ArchiveRefusedError` where they do not follow the files that there are, or the ledger does not have them: somebody else
+ * archives, or Postgres was set back since they were read.
+ */
 export async function registerArchive(
   db: Kysely<LedgerTables>,
   events: readonly ArchivedEvent[],
-  { file, bytes, sha256, by, reason }: File,
+  { file, bytes, sha256, hash, by, reason }: File,
 ): Promise<Archive> {
   const [first, last] = [events[0], events.at(-1)];
   if (!first || !last) throw new Error('an archive holds at least one event');
   const times = events.map(({ recordedAt }) => Date.parse(recordedAt));
   return db.transaction().execute(async (trx) => {
+    await assertNext(trx, first, last, hash);
     const archive = await trx
       .insertInto('ledger_archives')
       .values({
@@ -56,6 +69,29 @@ export async function registerArchive(
     );
     return archive;
   });
+}
+
+async function assertNext(
+  trx: Transaction<LedgerTables>,
+  first: ArchivedEvent,
+  { partition, seq }: ArchivedEvent,
+  hash: Uint8Array,
+): Promise<void> {
+  // The lock of who archives is its connection's, and may have gone with it.
+  await sql`SELECT pg_advisory_xact_lock(hashtext('millrace ledger archive file'), ${partition})`.execute(
+    trx,
+  );
+  const batch = await trx
+    .selectFrom('ledger_batches')
+    .select('hash')
+    .where('partition', '=', partition)
+    .where('last_seq', '=', seq)
+    .executeTakeFirst();
+  const follows = (await archivedTo(trx, partition)) === first.seq - 1;
+  if (follows && batch && Buffer.compare(batch.hash, hash) === 0) return;
+  throw new ArchiveRefusedError(
+    `partition ${partition}, seq ${first.seq} to ${seq}: somebody else has archived since, or Postgres was set back. Nothing of it was archived: try again`,
+  );
 }
 
 export function partsOf(events: readonly ArchivedEvent[]): ArchivedPart[] {

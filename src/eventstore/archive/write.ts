@@ -5,7 +5,7 @@ import type { LedgerTables } from '../tables.ts';
 import type { Archive, ArchiveFiles } from './archives.ts';
 import { type ArchivedEvent, decodeArchive, encodeArchive, sha256Of } from './format.ts';
 import { type ArchiveBounds, planArchive } from './plan.ts';
-import { registerArchive } from './register.ts';
+import { ArchiveRefusedError, registerArchive } from './register.ts';
 
 type Db = Kysely<LedgerTables>;
 type Batch = Selectable<LedgerTables['ledger_batches']>;
@@ -26,11 +26,6 @@ export type ArchiveOptions = ArchiveBounds & {
   /** Told of each file once its rows have left the table. */
   readonly onFile?: (archive: Archive) => void;
 };
-
-/** What the table holds is not what the hash chain says: nothing of it is archived. */
-export class ArchiveRefusedError extends Error {
-  override readonly name = 'ArchiveRefusedError';
-}
 
 /**
  * Moves old events from the ledger's table to files. Each file is written, made durable, read back and compared with
@@ -78,7 +73,8 @@ async function writeOne(
   await files.write(file, bytes);
   assertChained(await decodeArchive(await assertRight(files, file, sha256)), batches);
   const { by, reason } = options;
-  return registerArchive(db, events, { file, bytes: bytes.length, sha256, by, reason });
+  const hash = batches.at(-1)?.hash ?? Buffer.of();
+  return registerArchive(db, events, { file, bytes: bytes.length, sha256, hash, by, reason });
 }
 
 /** The file's bytes as they are read back. */
@@ -168,14 +164,23 @@ function unfinished(db: Db): Promise<Archive[]> {
     .execute();
 }
 
-/** In small transactions: none may hold up the ledger's own. */
-async function removeRows(db: Db, { partition, first_seq, last_seq }: Archive): Promise<Archive> {
+/** In small transactions: none may hold up the ledger's own. A Postgres that was set back may not know of the file any more. */
+async function removeRows(db: Db, { partition, first_seq, last_seq, file }: Archive): Promise<Archive> {
   for (let from = first_seq; from <= last_seq; from += REMOVE) {
     await db
       .deleteFrom('ledger')
       .where('partition', '=', partition)
       .where('seq', '>=', from)
       .where('seq', '<=', Math.min(last_seq, from + REMOVE - 1))
+      .where(({ exists, selectFrom }) =>
+        exists(
+          selectFrom('ledger_archives as a')
+            .select('a.file')
+            .where('a.partition', '=', partition)
+            .where('a.last_seq', '=', last_seq)
+            .where('a.file', '=', file),
+        ),
+      )
       .execute();
   }
   return db
