@@ -9,7 +9,7 @@ export type Entry = { readonly mark: Mark; readonly text: string };
 
 /**
  * What a look finds: an entry; a lease, for who is to read and keep it; `first`, where nobody asked for it lately; `busy`,
- * where another process reads it just now; `away`, where Redis does not answer.
+ * where another process reads it just now, or there is no room for it; `away`, where Redis does not answer.
  */
 export type Look = Entry | { readonly lease: string } | 'first' | 'busy' | 'away';
 
@@ -45,12 +45,19 @@ const LEASE = /^!/;
  * for again within the time of an entry costs no more than that.
  *
  * @param ttlMs longest that an entry is there: no longer is what nobody forgot (its projector died) shown
+ * @param hasRoom false: Redis is needed for other things, and nothing new is kept
  */
-export function createReadCache(client: CacheClient, prefix: string, ttlMs: number): ReadCache {
+export function createReadCache(
+  client: CacheClient,
+  prefix: string,
+  ttlMs: number,
+  hasRoom: () => boolean = () => true,
+): ReadCache {
   return {
     async look(name) {
       const key = keyOf(prefix, name);
       try {
+        if (!hasRoom()) return entryOf(String(await client.call('GET', key))) ?? 'busy';
         const found = await client.call('SET', key, ASKED, 'NX', 'GET', 'PX', ttlMs);
         if (found === null) return 'first';
         if (found !== ASKED) return entryOf(String(found)) ?? 'busy';

@@ -89,7 +89,11 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
   const tokenKeys = readTokenKeys(config.TOKEN_KEYS);
   const letters = projections['dead-letters'];
   const types = createJobTypes([...jobTypes, ...configuredJobTypes(config)]);
-  const { reading, one, ...reads } = openReading(base, { db, waitFor: side.waits.waitFor }, 'api');
+  const { reading, one, ...reads } = openReading(
+    base,
+    { db, waitFor: side.waits.waitFor, guard: store.guard },
+    'api',
+  );
   const ready = async () => {
     const { checks } = await readinessOf(side);
     const readModels = await checkReadModels(side).catch(() => ({ ok: false }));

@@ -1,4 +1,5 @@
 import { createReadCache } from '../access/read-cache.ts';
+import type { MemoryGuard } from '../eventstore/memory-guard.ts';
 import { openReplicas, type ReplicaState } from '../eventstore/replicas.ts';
 import type { FindOne } from '../http/consistency.ts';
 import type { Database } from '../projections/database.ts';
@@ -7,10 +8,17 @@ import type { Readiness } from '../telemetry/management.ts';
 import type { Base } from './base.ts';
 import { type CachedQuery, connectCache, createCachedReads, oneBy } from './cached-reads.ts';
 
+/** Of Redis' memory: from there on the cache takes no more, long before commands are refused for want of it. */
+const CACHE_LIMIT = 0.6;
+
 /** Queries of read models, from replicas where there are any. */
 export function openReading(
   { config, logger, metrics }: Base,
-  { db, waitFor }: Pick<ReadingDeps, 'db' | 'waitFor'>,
+  {
+    db,
+    waitFor,
+    guard,
+  }: Pick<ReadingDeps, 'db' | 'waitFor'> & { readonly guard: Pick<MemoryGuard, 'usedShare'> },
   name: string,
 ) {
   const urls = config.DATABASE_REPLICA_URLS;
@@ -45,7 +53,12 @@ export function openReading(
   const cached =
     connection &&
     createCachedReads({
-      cache: createReadCache(connection.redis, config.KEY_PREFIX, config.READ_CACHE_SECONDS * 1000),
+      cache: createReadCache(
+        connection.redis,
+        config.KEY_PREFIX,
+        config.READ_CACHE_SECONDS * 1000,
+        () => guard.usedShare() < CACHE_LIMIT,
+      ),
       reading,
       onLook(projection, outcome) {
         metrics.readCache.inc({ projection, outcome });

@@ -39,6 +39,8 @@ export async function reconcile(
     const installation = await readInstallation(pg);
     if (!installation)
       return 'The database knows of no installation any more: it was replaced by another one.';
+    // Before Redis is asked: of what is told meanwhile, as commits and readers go on, it would seem to know nothing.
+    const known = told.all();
     const metas = await readMetas(connection.redis, keys);
     const broken = brokenMeta(metas, installation);
     if (broken !== undefined) return broken;
@@ -48,7 +50,7 @@ export async function reconcile(
     // Before anything is touched: a process that was led to the wrong Redis must not stop the others.
     const problem = await compareWithLedger(pg, connection.redis, keys);
     if (problem !== undefined) return problem;
-    const losses = await findLosses(pg, metas, told.all());
+    const losses = await findLosses(pg, metas, known);
     if (losses.length > 0) return lossMessage(losses);
     const setBack = await findSetBack(pg, connection.redis, keys, metas);
     const changed = keys.filter(

@@ -68,6 +68,16 @@ it('what is not to be kept, or is too large, leaves nothing behind', async () =>
   expect(await cache.look('d')).toBe('first');
 });
 
+it('where Redis has no room nothing new is kept, and what is there goes on being found', async () => {
+  let room = true;
+  const careful = createReadCache(redis, prefix, 400, () => room);
+  await careful.keep('f', await lease('f'), entry);
+  room = false;
+  expect(await careful.look('f')).toEqual(entry);
+  expect([await careful.look('g'), await careful.look('g')]).toEqual(['busy', 'busy']);
+  expect(await redis.exists(`${prefix}:read:g`)).toBe(0);
+});
+
 it('while Redis is away it says so at once', async () => {
   const nobody = new Redis({
     port: 1,

@@ -1,5 +1,5 @@
 import { sql } from 'kysely';
-import { expect, test, vi } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { createLedger } from '../../src/consumers/ledger.ts';
 import { foresee } from '../../src/consumers/recovery/recover.ts';
 import { takeOverInto } from '../../src/consumers/recovery/salvage.ts';
@@ -9,6 +9,7 @@ import { type ArchiveFiles, createArchives } from '../../src/eventstore/archive/
 import { archiveLedger } from '../../src/eventstore/archive/write.ts';
 import { compareWithLedger } from '../../src/eventstore/compare.ts';
 import { createKeys } from '../../src/eventstore/partitions.ts';
+import { reconcile } from '../../src/eventstore/reconcile.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { copyToLedger } from '../support/ledger.ts';
 import { append, newStream } from '../support/store.ts';
@@ -145,6 +146,60 @@ test('a log that is trimmed while it is compared with the ledger is not taken fo
     },
   });
   expect(await compareWithLedger(world.db, trimmed, store.keys)).toBeUndefined();
+});
+
+test('what is committed and read while Redis is compared is not missed: nothing of it is taken for lost', async () => {
+  const { world, store } = await setting();
+  await one(store);
+  await copyToLedger(world, store, 0);
+  const { redis } = store.writer;
+  const busy = new Proxy(redis, {
+    get(target, name) {
+      if (name !== 'xrange') return Reflect.get(target, name, target);
+      return async (...args: [string, string, string]) => {
+        await one(store);
+        return target.xrange(...args);
+      };
+    },
+  });
+  const connection = { ...store.writer, redis: busy };
+  const runId = store.writer.runId() ?? '';
+  expect(await reconcile(world.db, connection, world.prefix, store.keys, runId, store.told)).toBeUndefined();
+  expect(await world.db.selectFrom('losses').selectAll().execute()).toEqual([]);
+});
+
+test('a read model that has read another event where it stands is taken back', async () => {
+  const { world, store, run } = await setting();
+  await one(store);
+  await copyToLedger(world, store, 0);
+  const group = { group_name: 'projection:other@1', partition: 0, epoch: 1, seq: 1, event_id: 'another' };
+  await world.db.insertInto('checkpoints').values(group).execute();
+  const rewound: string[] = [];
+  await run({
+    rewind: async (name) => {
+      rewound.push(name);
+      await world.db.deleteFrom('checkpoints').where('group_name', '=', name).execute();
+    },
+  });
+  expect(rewound).toEqual([group.group_name]);
+  await isOpen(store);
+  expect(await run()).toBeUndefined();
+});
+
+test('idempotency keys are known again by Redis’ clock, whatever that of the operator’s machine says', async () => {
+  const { world, store, run } = await setting();
+  const { events, ...rest } = append(newStream(0));
+  const at = new Date().toISOString();
+  const claim = { key: 'a-key', fingerprint: 'f', answer: '{}' };
+  const meta = JSON.stringify({ schema: 1, at, actor: 'test', correlation: 'c', claim });
+  const named = events.map((event) => ({ ...event, meta }));
+  await store.commit({ partition: 0, appends: [{ ...rest, events: named }] });
+  await store.writer.redis.unlink(keysOf(store).meta);
+  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 86_400_000 });
+  onTestFinished(() => void vi.useRealTimers());
+  expect((await run())?.[0]).toMatchObject({ whole: 1, claims: 1 });
+  expect(await store.findClaim(0, 'a-key')).toMatchObject({ fingerprint: 'f' });
+  expect(await world.db.selectFrom('recoveries').selectAll().execute()).toHaveLength(1);
 });
 
 test('an unfinished job is found once, whether its events lie in the table, in a file, in both, or move meanwhile', async () => {

@@ -1186,6 +1186,78 @@ export const RULES: readonly Rule[] = [
     },
   },
   {
+    rule: 'What a process was told is compared with what Redis says afterwards: what comes meanwhile is not taken for lost',
+    without: [
+      {
+        file: 'src/eventstore/reconcile.ts',
+        from: 'findLosses(pg, metas, known)',
+        to: 'findLosses(pg, metas, told.all())',
+      },
+    ],
+    test: {
+      file: RECOVERY_TEST,
+      name: 'what is committed and read while Redis is compared is not missed: nothing of it is taken for lost',
+    },
+  },
+  {
+    rule: 'A recovery takes back a read model that has read another event where it stands',
+    without: [{ file: RECOVERING, from: ", eb('l.event_id', '<>', eb.ref('c.event_id'))", to: '' }],
+    test: {
+      file: RECOVERY_TEST,
+      name: 'a read model that has read another event where it stands is taken back',
+    },
+  },
+  {
+    rule: 'A recovery knows idempotency keys again by Redis’ clock, as their events have it',
+    without: [
+      {
+        file: 'src/consumers/recovery/restore.ts',
+        from: 'now - to.retentionMs',
+        to: 'Date.now() - to.retentionMs',
+      },
+    ],
+    test: {
+      file: RECOVERY_TEST,
+      name: 'idempotency keys are known again by Redis’ clock, whatever that of the operator’s machine says',
+    },
+  },
+  {
+    rule: 'A file of the archive is known only where it follows the last one, and the ledger has its events',
+    without: [
+      {
+        file: 'src/eventstore/archive/register.ts',
+        from: 'if (follows && batch && Buffer.compare(batch.hash, hash) === 0) return;',
+        to: 'if (partition >= 0) return;',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/archive.test.ts',
+      name: 'as its lock was lost, and another one was made meanwhile, makes no file beside those of the other',
+    },
+  },
+  {
+    rule: 'Events leave the table only where Postgres knows, in that very moment, of the file that has them',
+    without: [{ file: ARCHIVING, from: '      .where(isKnown(archive))\n', to: '' }],
+    test: {
+      file: 'test/eventstore/archive.test.ts',
+      name: 'as Postgres was set back to before the file was known takes nothing from the table',
+    },
+  },
+  {
+    rule: 'The log is kept for as long as it should be by the clock of Postgres, which says when the ledger took what',
+    without: [
+      {
+        file: 'src/consumers/trimmer.ts',
+        from: "sql<Date>`now() - ${retentionMs} * interval '1 ms'`",
+        to: 'new Date(Date.now() - retentionMs)',
+      },
+    ],
+    test: {
+      file: 'test/consumers/trimmer.test.ts',
+      name: 'keeps events for as long as it should, also where the clock of its machine is ahead',
+    },
+  },
+  {
     rule: 'Losses are accepted as they were shown to who accepts them, and no others',
     without: [{ file: 'src/eventstore/losses.ts', from: "      .where('seq', '<=', seq)\n", to: '' }],
     test: {

@@ -1,6 +1,7 @@
 import { type Kysely, sql } from 'kysely';
 import type { Pool } from 'pg';
 import type { Archives } from '../../eventstore/archive/archives.ts';
+import { LEDGER_GROUP } from '../../eventstore/checkpoints.ts';
 import { compareWithLedger } from '../../eventstore/compare.ts';
 import type { Connection } from '../../eventstore/connections.ts';
 import {
@@ -178,13 +179,17 @@ async function begin(
   return recovery;
 }
 
-/** Read models that hold what is lost now. */
+/** Read models that hold what is lost now: they are further than the ledger, or have read another event where they stand. */
 async function rewindWhatIsAhead({ db, rewind }: RecoverDeps, partition: number, seq: number): Promise<void> {
   const ahead = await db
-    .selectFrom('checkpoints')
-    .select('group_name')
-    .where('partition', '=', partition)
-    .where('seq', '>', seq)
+    .selectFrom('checkpoints as c')
+    .leftJoin('ledger as l', (join) =>
+      join.onRef('l.partition', '=', 'c.partition').onRef('l.seq', '=', 'c.seq'),
+    )
+    .select('c.group_name')
+    .where('c.partition', '=', partition)
+    .where('c.group_name', '<>', LEDGER_GROUP)
+    .where(({ or, eb }) => or([eb('c.seq', '>', seq), eb('l.event_id', '<>', eb.ref('c.event_id'))]))
     .execute();
   for (const { group_name } of ahead) await rewind(group_name, partition);
 }

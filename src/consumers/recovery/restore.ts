@@ -69,14 +69,15 @@ export async function restorePartition(
     jobs++;
   }
   const [seconds] = await redis.time();
-  for (const command of workOf(keys, waiting, Number(seconds) * 1_000)) await writes.add(command);
+  const now = Number(seconds) * 1_000;
+  for (const command of workOf(keys, waiting, now)) await writes.add(command);
 
   for await (const { scheduleId, at } of nextTicks({ db, archives }, partition)) {
     await writes.add(['ZADD', keys.ticks, at, scheduleId]);
     schedules++;
   }
   let claims = 0;
-  for await (const command of claimsOf(db, all, partition, to.retentionMs)) {
+  for await (const command of claimsOf(db, all, partition, now - to.retentionMs)) {
     await writes.add(command);
     claims++;
   }
@@ -158,16 +159,16 @@ function parked(keys: PartitionKeys, { jobId, state, traceparent = '' }: Unfinis
 }
 
 /**
- * Of the idempotency keys that were used within their retention: what was answered, at the position of the commit's last
+ * Of the idempotency keys that were used since a time, by Redis' clock, as events have it: what was answered, at the position of the commit's last
  * event, and what was minted.
  */
 async function* claimsOf(
   db: Kysely<LedgerTables>,
   all: readonly PartitionKeys[],
   partition: number,
-  retentionMs: number,
+  sinceMs: number,
 ): AsyncGenerator<Command> {
-  const since = new Date(Date.now() - retentionMs);
+  const since = new Date(sinceMs);
   for (let after = 0; ; ) {
     const { rows } = await sql<{
       seq: number;

@@ -1,4 +1,4 @@
-import { type Kysely, type Selectable, sql } from 'kysely';
+import { type ExpressionBuilder, type Kysely, type Selectable, sql } from 'kysely';
 import type { EventId, StreamId } from '../../domain/ids.ts';
 import { hashBatch } from '../ledger-hash.ts';
 import type { LedgerTables } from '../tables.ts';
@@ -165,22 +165,15 @@ function unfinished(db: Db): Promise<Archive[]> {
 }
 
 /** In small transactions: none may hold up the ledger's own. A Postgres that was set back may not know of the file any more. */
-async function removeRows(db: Db, { partition, first_seq, last_seq, file }: Archive): Promise<Archive> {
+async function removeRows(db: Db, archive: Archive): Promise<Archive> {
+  const { partition, first_seq, last_seq } = archive;
   for (let from = first_seq; from <= last_seq; from += REMOVE) {
     await db
       .deleteFrom('ledger')
       .where('partition', '=', partition)
       .where('seq', '>=', from)
       .where('seq', '<=', Math.min(last_seq, from + REMOVE - 1))
-      .where(({ exists, selectFrom }) =>
-        exists(
-          selectFrom('ledger_archives as a')
-            .select('a.file')
-            .where('a.partition', '=', partition)
-            .where('a.last_seq', '=', last_seq)
-            .where('a.file', '=', file),
-        ),
-      )
+      .where(isKnown(archive))
       .execute();
   }
   return db
@@ -191,6 +184,17 @@ async function removeRows(db: Db, { partition, first_seq, last_seq, file }: Arch
     .returningAll()
     .executeTakeFirstOrThrow();
 }
+
+const isKnown =
+  ({ partition, last_seq, file }: Archive) =>
+  ({ exists, selectFrom }: ExpressionBuilder<LedgerTables, 'ledger'>) =>
+    exists(
+      selectFrom('ledger_archives as a')
+        .select('a.file')
+        .where('a.partition', '=', partition)
+        .where('a.last_seq', '=', last_seq)
+        .where('a.file', '=', file),
+    );
 
 /** One archives at a time: the lock is its connection's, and ends with it. */
 function alone<T>(db: Db, run: () => Promise<T>): Promise<T> {
