@@ -62,6 +62,8 @@ export function openPartitionLog(deps: {
   /** Where the shared read stands; undefined: nobody is at the tail yet. */
   let tail: { epoch: number; seq: number; eventId: string | null } | undefined;
   let kept: RawEvent[] = [];
+  /** Of data and metadata of what is kept. */
+  let characters = 0;
   let reading: Promise<void> | undefined;
 
   /** Drops what was read from another server than the one at the other end now, or before the log was made anew. */
@@ -71,7 +73,25 @@ export function openPartitionLog(deps: {
     run = now;
     epoch = current;
     tail = undefined;
+    keepNothing();
+  }
+
+  function keepNothing(): void {
     kept = [];
+    characters = 0;
+  }
+
+  /** As many of the last events as may be kept. Events can be large: counted alone they would fill the process. */
+  function keep(events: readonly RawEvent[]): void {
+    kept = [...kept, ...events];
+    for (const event of events) characters += sizeOf(event);
+    let from = 0;
+    for (const event of kept) {
+      if (kept.length - from <= KEEP_EVENTS && characters <= KEEP_CHARACTERS) break;
+      characters -= sizeOf(event);
+      from++;
+    }
+    kept = kept.slice(from);
   }
 
   function fromBuffer(from: Checkpoint, limit: number): readonly RawEvent[] {
@@ -102,7 +122,7 @@ export function openPartitionLog(deps: {
       return;
     }
     deps.told.note(keys.partition, last.epoch, last.seq);
-    kept = newest([...kept, ...events]);
+    keep(events);
     tail = { epoch: last.epoch, seq: last.seq, eventId: last.id };
   }
 
@@ -154,7 +174,7 @@ export function openPartitionLog(deps: {
         await blocking.whenReady(READY_WITHIN_MS);
         dropIfStale();
         if (!isTail(from) && fromBuffer(from, 1).length === 0) {
-          kept = [];
+          keepNothing();
           tail = from;
         }
       }
@@ -176,15 +196,8 @@ async function speaksTo(runId: string, connection: Connection): Promise<void> {
   );
 }
 
-/** As many of the last events as may be kept. Events can be large: counted alone they would fill the process. */
-function newest(events: readonly RawEvent[]): RawEvent[] {
-  let from = events.length;
-  let characters = 0;
-  while (from > 0 && events.length - from < KEEP_EVENTS && characters < KEEP_CHARACTERS) {
-    from--;
-    characters += (events[from]?.data.length ?? 0) + (events[from]?.meta.length ?? 0);
-  }
-  return events.slice(from);
+function sizeOf({ data, meta }: RawEvent): number {
+  return data.length + meta.length;
 }
 
 function assertSame(from: Checkpoint, event: RawEvent | undefined): void {

@@ -7,6 +7,7 @@ import { type Loaded, loadRows, moveAndUpsert, upsertRows } from './bulk.ts';
 import type { Database } from './database.ts';
 import { type Concern, foldBatch, mayConcern, messageOf, readBatch } from './fold.ts';
 import { liveReadModel, type ReadModel } from './generations.ts';
+import { beginsRow, type KeptRows, keptRows } from './kept-rows.ts';
 import type { Observe } from './observe.ts';
 import { type ParkedEvent, parkEvents } from './parked.ts';
 import { type AnyProjection, type AnyRow, groupOf } from './projection.ts';
@@ -25,8 +26,8 @@ export type ProjectionGroupOptions<R extends AnyRow> = {
  * Keeps a read model up to date, batch by batch: load the rows of a batch, fold, then write what changed and
  * move the checkpoint, both or neither.
  *
- * The rows are loaded before the checkpoint is locked, and are right all the same: a partition's rows change
- * only together with its checkpoint, and that is written only if it still is where the batch begins.
+ * The rows are loaded before the checkpoint is locked, or are those that the last batch left, and are right all the same: a
+ * partition's rows change only together with its checkpoint, and that is written only if it still is where the batch begins.
  *
  * `apply` throws `FencedError` (another owner, or not where `from` says), `UnknownEventError` (newer code must
  * take the partition), or what Postgres threw (try again); nothing was applied then.
@@ -35,19 +36,25 @@ export function createProjectionGroup<R extends AnyRow>(options: ProjectionGroup
   const { db, projection, codec } = options;
   const group = groupOf(projection);
   /** The generation of each partition when it was taken over; who makes another one live fences its owners. */
-  const models = new Map<number, ReadModel<R>>();
+  const models = new Map<number, { readonly model: ReadModel<R>; readonly kept: KeptRows<R> }>();
+  async function takeOver(partition: number) {
+    const taken = { model: await liveReadModel(db, projection), kept: keptRows<R>() };
+    models.set(partition, taken);
+    return taken;
+  }
   return {
     name: group,
     concerns: (raw) => !codec.knows(raw.type) || mayConcern(projection, raw),
     async open(partition, token) {
       const checkpoint = await openCheckpoint(db, group, partition, token);
-      models.set(partition, await liveReadModel(db, projection));
+      await takeOver(partition);
       return checkpoint;
     },
     async apply(partition, from, events, token) {
       const startTime = Date.now();
-      const model = models.get(partition) ?? (await liveReadModel(db, projection));
-      const { applied, parked, to } = await applyBatch(db, model, codec, { partition, from, events, token });
+      const { model, kept } = models.get(partition) ?? (await takeOver(partition));
+      const batch = { partition, from, events, token };
+      const { applied, parked, to } = await applyBatch(db, model, codec, batch, { kept });
       options.observe?.(applied, startTime, parked);
       options.onApplied?.(partition, to);
       return to;
@@ -70,6 +77,7 @@ type Applied = { readonly applied: readonly RecordedEvent[]; readonly parked: re
 /**
  * Applies a batch to a generation: its rows, what is parked, and the checkpoint, all or nothing.
  * @param options.parks default true; else what can't be applied is a `PoisonedEventError`
+ * @param options.kept the partition's rows as earlier batches left them; default: all are loaded
  * @returns the events that were applied, those that were parked, and where the checkpoint is now
  */
 export async function applyBatch<R extends AnyRow>(
@@ -82,21 +90,48 @@ export async function applyBatch<R extends AnyRow>(
     readonly events: readonly RawEvent[];
     readonly token: number;
   },
-  { parks = true }: { readonly parks?: boolean } = {},
+  { parks = true, kept }: { readonly parks?: boolean; readonly kept?: KeptRows<R> } = {},
 ): Promise<Applied & { readonly to: Checkpoint }> {
   const { partition, from, events, token } = given;
   const move = { group: model.group, partition, from, to: endOf(partition, from, events), token };
   const batch = readBatch(model.projection, codec, events);
-  const loaded = await loadRows(db, model, [...new Set(batch.map((concern) => concern.key))]);
   const refuse = (parked: readonly ParkedEvent[]) => {
     const [first] = parked;
     if (first && !parks) throw new PoisonedEventError(first);
   };
-  const done = await writeTogether(db, model, move, batch, loaded, refuse).catch((error: unknown) => {
+  const loaded = await rowsOf(db, model, from, batch, kept);
+  try {
+    const { rows, ...done } = await writeTogether(db, model, move, batch, loaded, refuse);
+    kept?.moved(move, loaded, rows, done.parked);
+    return { ...done, to: move.to };
+  } catch (error) {
+    kept?.clear();
     if (!isUnwritable(error)) throw error;
-    return writeSingly(db, model, move, batch, loaded, refuse);
-  });
-  return { ...done, to: move.to };
+    return { ...(await writeSingly(db, model, move, batch, loaded, refuse)), to: move.to };
+  }
+}
+
+/** The rows of a batch: those that are at hand, and, loaded, those that may be there besides. */
+async function rowsOf<R extends AnyRow>(
+  db: Kysely<Database>,
+  model: ReadModel<R>,
+  from: Checkpoint,
+  batch: readonly Concern[],
+  kept: KeptRows<R> | undefined,
+): Promise<Loaded<R>> {
+  const atHand = kept?.at(from) ?? new Map<string, R>();
+  const missing = new Set<string>();
+  const rows = new Map<string, R>();
+  const begun = new Set<string>();
+  for (const { key, raw } of batch) {
+    const row = atHand.get(key);
+    if (row) rows.set(key, row);
+    else if (kept && beginsRow(model.projection, key, raw)) begun.add(key);
+    else if (!begun.has(key)) missing.add(key);
+  }
+  const loaded = await loadRows(db, model, [...missing]);
+  for (const [key, row] of loaded.rows) rows.set(key, row);
+  return { rows, blocked: loaded.blocked };
 }
 
 /** Where a batch ends. Throws where it is not what follows `from`: a gap would be lost without a trace. */
@@ -120,7 +155,7 @@ async function writeTogether<R extends AnyRow>(
   batch: readonly Concern[],
   loaded: Loaded<R>,
   refuse: (parked: readonly ParkedEvent[]) => void,
-): Promise<Applied> {
+): Promise<Applied & { readonly rows: ReadonlyMap<string, R> }> {
   const { rows, parked, applied } = foldBatch(model.projection, batch, loaded);
   refuse(parked);
   if (parked.length === 0) {
@@ -131,7 +166,7 @@ async function writeTogether<R extends AnyRow>(
       await parkEvents(trx, move.group, parked);
     });
   }
-  return { applied, parked };
+  return { applied, parked, rows };
 }
 
 /**

@@ -123,6 +123,13 @@ describe('a poisoned event', () => {
     expect(await statusOf(a)).toBe('queued');
   });
 
+  it('holds back its row under the same owner, too, who has the row at hand', async () => {
+    const broken = spoilt(events, 3, { data: '{' });
+    await applyAll(jobs(), broken, 1, [2, 1, 1]);
+    expect(await parked()).toMatchObject([{ seq: 3 }, { seq: 5 }]);
+    expect([await statusOf(a), await statusOf(b)]).toEqual(['queued', 'running']);
+  });
+
   it('of a type that has no row is passed over unread', async () => {
     const log = createLog(0);
     const session = streamId('ses', 0, 's'.repeat(20));
@@ -202,6 +209,17 @@ describe('an owner', () => {
     const refusals = results.filter((result) => result.status === 'rejected');
     expect(refusals.map(({ reason }) => reason.name)).toEqual(['FencedError', 'FencedError', 'FencedError']);
     expect(await findJob(world.db, a)).toMatchObject({ status: 'running', version: 2 });
+  });
+
+  it('that comes back goes on from what the owner in between wrote, not from what it remembers', async () => {
+    const [one, other] = [jobs(), jobs()];
+    const log = logOf([a, enqueued], [a, started], [a, progressed(5)], [a, progressed(6)]);
+    const first = await one.apply(0, await one.open(0, 1), log.slice(0, 1), 1);
+    const second = await other.apply(0, await other.open(0, 2), log.slice(1, 3), 2);
+    await expect(one.apply(0, first, log.slice(1, 2), 1)).rejects.toThrow(FencedError);
+    expect(await one.open(0, 3)).toEqual(second);
+    await one.apply(0, second, log.slice(3), 3);
+    expect(await findJob(world.db, a)).toMatchObject({ status: 'running', progress: 6, version: 4 });
   });
 
   it('refuses a batch with a gap, or of another partition', async () => {

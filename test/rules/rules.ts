@@ -398,6 +398,20 @@ export const RULES: readonly Rule[] = [
     },
   },
   {
+    rule: 'Rows that a projector has at hand are those of the checkpoint where its batch begins, or none',
+    without: [
+      {
+        file: 'src/projections/kept-rows.ts',
+        from: 'if (standing?.seq !== seq || standing.eventId !== eventId) clear();',
+        to: 'if (seq < 0 || eventId === "") clear();',
+      },
+    ],
+    test: {
+      file: 'test/projections/kept-rows.test.ts',
+      name: 'are gone where the batch begins at another seq',
+    },
+  },
+  {
     rule: 'The same event again is a redelivery, another one at its seq a fork: the ledger stops',
     without: [
       {
