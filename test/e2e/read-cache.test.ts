@@ -46,6 +46,7 @@ it('hot reads come from Redis, never older than what the caller brings, sealed a
   expect(metrics).toMatch(/millrace_reads_total\{projection="accounts",from="cache"\} \d/);
 
   const connection = new Redis(redis.url);
+  connection.on('error', () => {});
   onTestFinished(() => connection.disconnect());
   const kept = await connection.keys('*:read:*');
   expect(kept.some((key) => key.includes('accounts'))).toBe(true);
