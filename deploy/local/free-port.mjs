@@ -1,5 +1,12 @@
 import { createServer } from 'node:net';
 
+/** Below those that systems give to outgoing connections: one of these may be taken by any client in the next moment. */
+const LOWEST = 10_000;
+const PORTS = 22_000;
+const TRIES = 50;
+/** A port is given once: whoever asked first may not listen on it yet. */
+const given = new Set();
+
 /**
  * A port that nobody listens on at this moment. Another process may take it before you do:
  * whoever starts a server on it has to report that failure.
@@ -7,6 +14,12 @@ import { createServer } from 'node:net';
  * @returns {Promise<number>}
  */
 export async function freePort(host = '127.0.0.1') {
+  for (let tries = 0; tries < TRIES; tries++) {
+    const chosen = LOWEST + Math.floor(Math.random() * PORTS);
+    if (given.has(chosen) || !(await portIsFree(chosen, host))) continue;
+    given.add(chosen);
+    return chosen;
+  }
   const port = await listenOnce(0, host);
   if (port === undefined) throw new Error(`no free port on ${host}`);
   return port;

@@ -5,7 +5,8 @@ import { createReadCache, forgetAllReads, forgetReads, type Look } from '../../s
 
 const redis = new Redis(inject('redisUrl'));
 const prefix = `cache-${randomBytes(6).toString('hex')}`;
-const cache = createReadCache(redis, prefix, 400);
+const TTL_MS = 2_000;
+const cache = createReadCache(redis, prefix, TTL_MS);
 const entry = { mark: { epoch: 2, seq: 7 }, text: '{"some":"thing or\nother"}' };
 afterAll(async () => {
   const keys = await redis.keys(`${prefix}:*`);
@@ -28,8 +29,8 @@ function leaseOf(look: Look): string {
 it('what was read is found again, as of when it was read, until it runs out', async () => {
   await cache.keep('a', await lease('a'), entry);
   expect(await cache.look('a')).toEqual(entry);
-  expect(await redis.pttl(`${prefix}:read:a`)).toBeLessThanOrEqual(400);
-  await vi.waitFor(async () => expect(await cache.look('a')).toBe('first'), 2_000);
+  expect(await redis.pttl(`${prefix}:read:a`)).toBeLessThanOrEqual(TTL_MS);
+  await vi.waitFor(async () => expect(await cache.look('a')).toBe('first'), 10_000);
 });
 
 it('what was read before it changed is not kept once the change was told', async () => {
@@ -59,7 +60,7 @@ it('all that was read of one read model is taken away at once, with the leases o
 it('one reads what is not there, the others are told that somebody does, and none waits for who never comes back', async () => {
   await lease('c');
   expect(await cache.look('c')).toBe('busy');
-  await vi.waitFor(async () => expect(await cache.look('c')).toBe('first'), 3_000);
+  await vi.waitFor(async () => expect(await cache.look('c')).toBe('first'), 10_000);
 });
 
 it('what is not to be kept, or is too large, leaves nothing behind', async () => {
@@ -70,7 +71,7 @@ it('what is not to be kept, or is too large, leaves nothing behind', async () =>
 
 it('where Redis has no room nothing new is kept, and what is there goes on being found', async () => {
   let room = true;
-  const careful = createReadCache(redis, prefix, 400, () => room);
+  const careful = createReadCache(redis, prefix, TTL_MS, () => room);
   await careful.keep('f', await lease('f'), entry);
   room = false;
   expect(await careful.look('f')).toEqual(entry);
@@ -86,7 +87,7 @@ it('while Redis is away it says so at once', async () => {
     retryStrategy: () => null,
   });
   nobody.on('error', () => {});
-  const away = createReadCache(nobody, prefix, 400);
+  const away = createReadCache(nobody, prefix, TTL_MS);
   expect(await away.look('e')).toBe('away');
   await away.keep('e', '?lease', entry);
   await forgetReads(nobody, prefix, ['e']);

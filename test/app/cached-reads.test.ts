@@ -12,7 +12,7 @@ import { createWorld, type World } from '../support/world.ts';
 
 const PARTITION = 1;
 const group = groupOf(projection);
-const TTL_MS = 700;
+const TTL_MS = 3_000;
 
 let world: World;
 let redis: Redis;
@@ -92,7 +92,7 @@ const keep = async () => {
 const isKept = () =>
   vi.waitFor(
     async () => expect(await redis.get(`${world.prefix}:read:${group}:${id}`)).toMatch(/^1 /),
-    2_000,
+    10_000,
   );
 
 test('what was read is answered from the cache, and its change takes it away', async () => {
@@ -155,7 +155,10 @@ test('nothing is kept of a partition of which an event is parked, nor for anothe
   await version();
   await version();
   await world.db.deleteFrom('parked_events').execute();
-  await vi.waitFor(async () => expect(await redis.exists(`${world.prefix}:read:${group}:${id}`)).toBe(0));
+  await vi.waitFor(
+    async () => expect(await redis.exists(`${world.prefix}:read:${group}:${id}`)).toBe(0),
+    10_000,
+  );
   await keep();
   await cached(id, 'somebody else', NOTHING_WANTED);
   expect(looks).toEqual(['miss', 'miss', 'miss', 'miss', 'older']);

@@ -209,7 +209,7 @@ export function blobStoreConformance(
       const source = new Readable({ read() {} });
       source.push(Buffer.from('half'));
       await expect(store.write('let-go', source, { signal: AbortSignal.timeout(20) })).rejects.toThrow();
-      await vi.waitFor(() => expect(source.destroyed).toBe(true));
+      await vi.waitFor(() => expect(source.destroyed).toBe(true), 10_000);
     });
 
     it('lets its source go also when it does not begin', async () => {
@@ -256,7 +256,7 @@ export function blobStoreConformance(
       await store.write('left', [randomBytes(1_000_000)]);
       const reading = await store.read('left');
       reading.destroy();
-      await vi.waitFor(() => expect(reading.closed).toBe(true));
+      await vi.waitFor(() => expect(reading.closed).toBe(true), 10_000);
     });
   });
 }

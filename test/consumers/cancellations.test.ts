@@ -63,7 +63,7 @@ describe('A running job that is cancelled', () => {
       return obedient(context).finally(() => clearInterval(timer));
     });
     await cancel(false);
-    await until(async () => expect((await jobState(store, jobId)).phase).toBe('cancelled'), 3_000);
+    await until(async () => expect((await jobState(store, jobId)).phase).toBe('cancelled'), 4_500);
   });
 
   it('ends cancelled also when its handler does not listen, and its late result is dropped', async () => {

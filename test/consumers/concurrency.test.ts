@@ -264,13 +264,13 @@ describe('Slots', () => {
   });
 
   it('that nobody renews run out, and those that are renewed do not', async () => {
-    const { one, other } = await two(300);
+    const { one, other } = await two(1_000);
     const kept = await one.take({ name: 'kept', most: 1 }, id());
     const left = await one.take(limit, id());
     if ('release' in left) left.forget();
     expect(await other.take(limit, id())).toEqual({ ahead: 0 });
-    await until(async () => expect(await other.take(limit, id())).toHaveProperty('release'), 2_000);
-    await sleep(400);
+    await until(async () => expect(await other.take(limit, id())).toHaveProperty('release'));
+    await sleep(1_300);
     expect(await other.take({ name: 'kept', most: 1 }, id())).toEqual({ ahead: 0 });
     if ('release' in kept) await kept.release();
   });

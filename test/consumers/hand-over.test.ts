@@ -15,11 +15,11 @@ describe('Two worker processes', () => {
       expect(now.two ?? 0).toBeGreaterThan(0);
       expect(now.nobody ?? 0).toBe(0);
       return now;
-    }, 5_000);
+    }, 15_000);
     expect((split.one ?? 0) + (split.two ?? 0)).toBe(PARTITIONS);
 
     one.kill('SIGTERM');
-    await until(async () => expect(await lanes(store)).toEqual({ two: PARTITIONS }), 3_000);
+    await until(async () => expect(await lanes(store)).toEqual({ two: PARTITIONS }), 10_000);
     if (one.exitCode === null) await once(one, 'exit');
     expect(one.exitCode).toBe(0);
   });
@@ -27,7 +27,7 @@ describe('Two worker processes', () => {
   it('take over from one that was killed: what it ran is run once more, and completed once', async () => {
     const { world, store } = await openWorld({ partitions: PARTITIONS });
     const [one] = await Promise.all([startWorker(world, 'one'), startWorker(world, 'two')]);
-    const partition = await until(() => laneOf(store, 'one'), 5_000);
+    const partition = await until(() => laneOf(store, 'one'), 15_000);
     await until(async () => expect(Object.keys(await lanes(store)).toSorted()).toEqual(['one', 'two']));
     const jobId = await enqueue(store, { partition, payload: { ms: 400 } });
     await until(async () => expect(await runs(world, store, jobId)).toEqual(['begin 1 one']));

@@ -79,9 +79,9 @@ describe('A lease', () => {
     const two = await as('two#1');
     const lease = await acquireOne(one);
     await one.keeper.close();
-    await until(() => expect(lease.held()).toBe(false), 2_000);
+    await until(() => expect(lease.held()).toBe(false), 10_000);
     expect(await two.acquire([SHARE])).toEqual([]);
-    await until(async () => expect(await two.acquire([SHARE])).toHaveLength(1), 2_000);
+    await until(async () => expect(await two.acquire([SHARE])).toHaveLength(1), 10_000);
   });
 
   it('of a dead predecessor is ended by the same instance, and by no other', async () => {
@@ -185,11 +185,11 @@ describe('A lease', () => {
     const lease = await acquireOne(one);
     proxy.refuse();
     // Long before its next renewal is due.
-    await until(() => expect(lease.secure()).toBe(false), 2_000);
+    await until(() => expect(lease.secure()).toBe(false), 4_000);
     expect(lease.held()).toBe(true);
     await expect(one.acquire([{ ...SHARE, partition: 1 }])).rejects.toThrow('not reachable');
     proxy.accept();
-    await until(() => expect(lease.secure()).toBe(true), 4_000);
+    await until(() => expect(lease.secure()).toBe(true), 10_000);
     expect(await one.acquire([{ ...SHARE, partition: 1 }])).toHaveLength(1);
   });
 });

@@ -100,11 +100,11 @@ describe('A paused group', () => {
     await pause();
     await until(
       async () => expect(await metric(`millrace_group_paused{group="${PAUSED}"} 1`)).toBe(true),
-      2_000,
+      10_000,
     );
     await appendEvents(store, 0, 5);
     await resume();
-    await until(() => expect(paused.seen).toHaveLength(5), 2_000);
+    await until(() => expect(paused.seen).toHaveLength(5), 10_000);
   });
 
   it('stays paused with the next owner, also where the first was not there when it was paused', async () => {

@@ -102,6 +102,6 @@ describe('Jobs that take their worker down', () => {
     if (pid === undefined) throw new Error('there is no such process');
     expect(isAlive(pid)).toBe(true);
     two.kill('SIGKILL');
-    await until(() => expect(isAlive(pid)).toBe(false), 5_000);
+    await until(() => expect(isAlive(pid)).toBe(false), 15_000);
   }, 60_000);
 });

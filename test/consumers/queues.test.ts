@@ -100,7 +100,7 @@ describe('a paused queue', () => {
     const resumedAt = Date.now();
     await resume();
     await until(() => expect(begun.toSorted()).toEqual([running, ...waiting].toSorted()));
-    expect(Date.now() - resumedAt).toBeLessThan(1_000);
+    expect(Date.now() - resumedAt).toBeLessThan(2_500); // by the hint, and not by the look every 3 s
   });
 
   it('stays so for workers that start later', async () => {

@@ -17,6 +17,9 @@ type Load = { acknowledged: string[]; refused: Answer[]; others: Answer[]; stop(
 /** Asks for exports without a pause, and notes which were acknowledged. */
 function load(client: Client, person: Person, width = 4): Load {
   let running = true;
+  onTestFinished(() => {
+    running = false;
+  });
   const result: Load = { acknowledged: [], refused: [], others: [], stop: async () => {} };
   const loops = Array.from({ length: width }, async () => {
     while (running) {

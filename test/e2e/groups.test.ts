@@ -24,7 +24,7 @@ test('a read model that is paused stays as it is through a crash, says so, and g
   expect((await change('pause')).body).toMatchObject({ id: 'projection:jobs@2', paused: true });
   expect((await change('pause')).body).toMatchObject({ version: 1, paused: true });
   expect((await change('pause', '?dryRun=true')).body.count).toBe(0);
-  await waitUntil(() => paused(projectors), 'the projectors to know it', 2_000);
+  await waitUntil(() => paused(projectors), 'the projectors to know it');
 
   const asked = await client.send('POST', '/v1/jobs', { token, body: { type: 'echo', payload: {} } });
   expect(asked.status).toBe(202);

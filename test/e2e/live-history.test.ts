@@ -142,7 +142,10 @@ test('a client that stops reading is cut off and counted, while the others hear 
   });
   await good.next();
   expect(await good.next()).toContain('id: 1\n');
-  await vi.waitFor(async () => expect(await metric(api.managementUrl, 'millrace_streams_open')).toBe(2));
+  await vi.waitFor(
+    async () => expect(await metric(api.managementUrl, 'millrace_streams_open')).toBe(2),
+    10_000,
+  );
 
   const detail = 'x'.repeat(100_000);
   const dropped = () => metric(api.managementUrl, 'millrace_streams_dropped_total');
@@ -155,5 +158,8 @@ test('a client that stops reading is cut off and counted, while the others hear 
   await append('JobCompleted', { type: 'echo', result: null });
   expect(await good.next()).toContain('event: JobCompleted');
   expect(await good.next()).toBeUndefined();
-  await vi.waitFor(async () => expect(await metric(api.managementUrl, 'millrace_streams_open')).toBe(0));
+  await vi.waitFor(
+    async () => expect(await metric(api.managementUrl, 'millrace_streams_open')).toBe(0),
+    10_000,
+  );
 });

@@ -1,5 +1,7 @@
+import { Redis } from 'ioredis';
 import { sql } from 'kysely';
 import { expect, it, onTestFinished } from 'vitest';
+import { createKeys } from '../../src/eventstore/partitions.ts';
 import { openDatabase } from '../../src/eventstore/postgres.ts';
 import { createInstallation, waitUntil } from '../support/installation.ts';
 import { ownPostgres } from '../support/own-postgres.ts';
@@ -56,7 +58,21 @@ async function setting(environment: Record<string, string> = {}) {
     return { code, wrong: JSON.parse(stdout).reports.filter(({ wrong }: { wrong: number }) => wrong > 0) };
   };
   const whole = () => waitUntil(async () => (await verified()).code === 0, 'verify to find nothing', 30_000);
-  return { primary, installation, roles, client, db, post, enqueue, get, succeeded, goesOn, settled, whole };
+  return {
+    world,
+    primary,
+    installation,
+    roles,
+    client,
+    db,
+    post,
+    enqueue,
+    get,
+    succeeded,
+    goesOn,
+    settled,
+    whole,
+  };
 }
 
 it('Postgres is set back while all roles run: what it lost is taken over from the log, and nothing is done twice', async () => {
@@ -102,14 +118,17 @@ it('Postgres is set back while all roles run: what it lost is taken over from th
 }, 120_000);
 
 it('set back further than the log goes it is fenced, says what mends it, and goes on once it was mended', async () => {
-  const { primary, installation, roles, enqueue, get, succeeded, goesOn, settled, whole } = await setting({
-    LOG_KEEP_SECONDS: '1',
-    LOG_KEEP_EVENTS: '10',
-    PARTITIONS: '1',
-  });
+  const { world, primary, installation, roles, db, enqueue, get, succeeded, goesOn, settled, whole } =
+    await setting({
+      LOG_KEEP_SECONDS: '1',
+      LOG_KEEP_EVENTS: '10',
+      PARTITIONS: '1',
+    });
   const before = await enqueue(5);
   await waitUntil(() => succeeded(before), 'jobs to succeed', 30_000);
   await settled();
+  const { rows: heads } = await sql<{ seq: number }>`
+    SELECT seq FROM checkpoints WHERE group_name = 'ledger'`.execute(db);
   await primary.save('backup');
   await goesOn();
   const since = await enqueue(40);
@@ -118,9 +137,13 @@ it('set back further than the log goes it is fenced, says what mends it, and goe
   await primary.save('newer');
   const lost = since[0];
   if (!lost) throw new Error('no job');
-  // Until the log was trimmed, some seconds later.
   await goesOn();
-  await new Promise((resolve) => setTimeout(resolve, 12_000));
+  const redis = new Redis(world.redisUrl);
+  onTestFinished(() => redis.disconnect());
+  const [keys] = createKeys(world.prefix, 1);
+  const begins = async () =>
+    Number((await redis.xrange(keys?.log ?? '', '-', '+', 'COUNT', 1))[0]?.[0].split('-')[1] ?? 0);
+  await waitUntil(async () => (await begins()) > (heads[0]?.seq ?? 0) + 1, 'the log to be trimmed', 60_000);
 
   await primary.restore('backup');
   const fenced = () =>

@@ -27,7 +27,11 @@ it('hot reads come from Redis, never older than what the caller brings, sealed a
       return answer.body.status === 'succeeded';
     }, 'the job to succeed');
     // Whoever asks without a position is told of the end, too, long before entries run out.
-    await waitUntil(async () => (await get(path)).body.status === 'succeeded', 'the cache to be told', 2_000);
+    await waitUntil(
+      async () => (await get(path)).body.status === 'succeeded',
+      'the cache to be told',
+      15_000,
+    );
     return path;
   };
   const paths = await Promise.all(Array.from({ length: 20 }, follow));

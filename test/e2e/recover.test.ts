@@ -66,7 +66,9 @@ describe('a recovery', { timeout: 120_000 }, () => {
       job: { type: 'echo', payload: {}, queue: 'exports' },
     });
     expect(schedule.status).toBe(201);
-    await sleep(1_500);
+    const { db } = world;
+    const pauses = db.selectFrom('ledger').select('seq').where('type', '=', 'QueuePaused');
+    await waitUntil(async () => (await pauses.execute()).length === 1, 'the ledger to hold the pause');
 
     const connection = new Redis(redis.url);
     onTestFinished(() => connection.disconnect());
@@ -122,6 +124,9 @@ describe('a recovery', { timeout: 120_000 }, () => {
     const { redis, post, job, cli, fenced, goesOn } = await setting();
     const acknowledged: string[] = [];
     let running = true;
+    onTestFinished(() => {
+      running = false;
+    });
     const loops = Array.from({ length: 6 }, async () => {
       while (running) {
         const answer = await post('/v1/jobs', { type: 'echo', payload: {} }).catch(() => undefined);

@@ -182,9 +182,6 @@ it('is right while the system is at work, as of one moment', async () => {
   const client = installation.client();
   const { token } = await client.register();
   let goOn = true;
-  onTestFinished(() => {
-    goOn = false;
-  });
   const load = (async () => {
     while (goOn) {
       const jobs = Array.from({ length: 10 }, (_, n) => ({ type: 'echo', payload: { n } }));
@@ -192,6 +189,10 @@ it('is right while the system is at work, as of one moment', async () => {
       await sleep(50);
     }
   })();
+  onTestFinished(async () => {
+    goOn = false;
+    await load.catch(() => {});
+  });
   for (const what of ['ledger', 'jobs', 'accounts']) {
     expect((await verify(installation, what)).kinds).toEqual([]);
   }

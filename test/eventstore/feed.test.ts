@@ -109,8 +109,12 @@ test('page by page each event comes once, of a partition in order, though they a
   let writing = true;
   const writer = (async () => {
     for (let n = 0; n < 400; n++) ids.push(await commit(store, n % PARTITIONS));
+  })().finally(() => {
     writing = false;
-  })();
+  });
+  onTestFinished(() => {
+    writing = false;
+  });
   const copier = (async () => {
     while (writing) {
       for (let partition = 0; partition < PARTITIONS; partition++) {
@@ -193,16 +197,16 @@ test('who follows everything hears each event once, in order of each partition, 
       for (let partition = 0; partition < PARTITIONS; partition++)
         await copyToLedger(world, store, partition);
   }
-  await vi.waitFor(() => expect([...early.seen].sort()).toEqual([...ids].sort()));
-  await vi.waitFor(() => expect([...late.seen].sort()).toEqual(ids.slice(40).sort()));
+  await vi.waitFor(() => expect([...early.seen].sort()).toEqual([...ids].sort()), 10_000);
+  await vi.waitFor(() => expect([...late.seen].sort()).toEqual(ids.slice(40).sort()), 10_000);
   late.leave();
   for (let n = 0; n < 8; n++)
     ids.push(await commit(store, n % PARTITIONS, n % PARTITIONS === 2 ? 'JobEnqueued' : 'EmailClaimed'));
   const text = formatPlaces(late.last());
   const again = follow(parsePlaces(text, PARTITIONS));
-  await vi.waitFor(() => expect([...again.seen].sort()).toEqual(ids.slice(100).sort()));
+  await vi.waitFor(() => expect([...again.seen].sort()).toEqual(ids.slice(100).sort()), 10_000);
   const some = follow(undefined, { type: 'JobEnqueued' });
-  await vi.waitFor(() => expect(some.seen).toHaveLength(27));
+  await vi.waitFor(() => expect(some.seen).toHaveLength(27), 10_000);
 });
 
 test('where its connection is cut again and again, who follows everything misses nothing and hears nothing twice', async () => {
@@ -234,7 +238,7 @@ test('Redis comes back without events that were followed: who had them is told w
   await redis.saveAof('older');
   const lost = await commit(store, 1);
   const follower = follow();
-  await vi.waitFor(() => expect(follower.seen).toEqual([first, lost]));
+  await vi.waitFor(() => expect(follower.seen).toEqual([first, lost]), 10_000);
   const known = follower.last();
   await redis.stop();
   await redis.restoreAof('older');

@@ -93,10 +93,10 @@ test('what was, and then what comes: each event once and in order, while others 
   const late = Array.from({ length: 20 }, (_, index) => follow(stream, index % 6));
   await writing;
   const after = follow(stream, 249);
-  await vi.waitFor(() => expect(after.seen).toEqual([250]));
-  await vi.waitFor(() => expect(early.seen).toEqual(upTo(250)));
+  await vi.waitFor(() => expect(after.seen).toEqual([250]), 10_000);
+  await vi.waitFor(() => expect(early.seen).toEqual(upTo(250)), 10_000);
   for (const [index, each] of late.entries()) {
-    await vi.waitFor(() => expect(each.seen).toEqual(upTo(250, (index % 6) + 1)));
+    await vi.waitFor(() => expect(each.seen).toEqual(upTo(250, (index % 6) + 1)), 10_000);
     expect(each.caughtUp()).toBe(true);
   }
 });
@@ -108,13 +108,13 @@ test('a partition that gets its first listener while the tail waits for others i
   await store.commit({ partition: 0, appends: [append(first)] });
   await store.commit({ partition: 3, appends: [append(second)] });
   const one = follow(first);
-  await vi.waitFor(() => expect(one.seen).toEqual([1]));
+  await vi.waitFor(() => expect(one.seen).toEqual([1]), 10_000);
   // By now the tail's read is blocked, for seconds, on the first partition alone.
   const begun = performance.now();
   const two = follow(second);
-  await vi.waitFor(() => expect(two.seen).toEqual([1]));
+  await vi.waitFor(() => expect(two.seen).toEqual([1]), 10_000);
   await store.commit({ partition: 3, appends: [append(second, atVersion(1))] });
-  await vi.waitFor(() => expect(two.seen).toEqual([1, 2]));
+  await vi.waitFor(() => expect(two.seen).toEqual([1, 2]), 10_000);
   expect(performance.now() - begun).toBeLessThan(TAIL_BLOCK_MS / 2);
 });
 
@@ -126,9 +126,9 @@ test('history that the log has let go of comes from the ledger, and goes over in
   await store.maintain({ partition: 0, heldSeq, trimTo: { epoch: 1, seq: heldSeq } });
   await appendOn(store, stream, 130, 135);
   const follower = follow(stream);
-  await vi.waitFor(() => expect(follower.seen).toEqual(upTo(135)));
+  await vi.waitFor(() => expect(follower.seen).toEqual(upTo(135)), 10_000);
   await appendOn(store, stream, 135, 140);
-  await vi.waitFor(() => expect(follower.seen).toEqual(upTo(140)));
+  await vi.waitFor(() => expect(follower.seen).toEqual(upTo(140)), 10_000);
 });
 
 test('who comes with a version that the stream has not got begins anew, and is told so', async () => {
@@ -136,9 +136,9 @@ test('who comes with a version that the stream has not got begins anew, and is t
   const stream = newStream(0);
   await appendOn(store, stream, 0, 3);
   const follower = follow(stream, 9);
-  await vi.waitFor(() => expect(follower.seen).toEqual(['resync', 1, 2, 3]));
+  await vi.waitFor(() => expect(follower.seen).toEqual(['resync', 1, 2, 3]), 10_000);
   const known = follow(stream, 3);
-  await vi.waitFor(() => expect(known.caughtUp()).toBe(true));
+  await vi.waitFor(() => expect(known.caughtUp()).toBe(true), 10_000);
   expect(known.seen).toEqual([]);
 });
 
@@ -151,7 +151,7 @@ test('where the connection of the tail is cut again and again, nothing is missed
   const stream = newStream(0);
   await appendOn(store, stream, 0, 1);
   const follower = follow(stream);
-  await vi.waitFor(() => expect(follower.seen).toEqual([1]));
+  await vi.waitFor(() => expect(follower.seen).toEqual([1]), 10_000);
   for (let round = 0; round < 5; round++) {
     const writing = appendOn(store, stream, 1 + round * 40, 1 + (round + 1) * 40);
     proxy.cut();
@@ -168,9 +168,9 @@ test('Redis is killed and started again: who listens goes on in the next epoch, 
   const stream = newStream(0);
   await appendOn(store, stream, 0, 10);
   const follower = follow(stream);
-  await vi.waitFor(() => expect(follower.seen).toEqual(upTo(10)));
+  await vi.waitFor(() => expect(follower.seen).toEqual(upTo(10)), 10_000);
   await redis.kill();
-  await vi.waitFor(() => expect(store.fencedBecause()).toBeDefined());
+  await vi.waitFor(() => expect(store.fencedBecause()).toBeDefined(), 10_000);
   const meanwhile = follow(stream, 4);
   await redis.start();
   await appendOn(store, stream, 10, 20);
@@ -185,7 +185,7 @@ test('Redis comes back without an event that was followed: who had it is told to
   await redis.saveAof('older');
   await appendOn(store, stream, 2, 3);
   const follower = follow(stream);
-  await vi.waitFor(() => expect(follower.seen).toEqual([1, 2, 3]));
+  await vi.waitFor(() => expect(follower.seen).toEqual([1, 2, 3]), 10_000);
   const lost = follower.steps.at(-1);
   await redis.stop();
   await redis.restoreAof('older');
@@ -206,10 +206,10 @@ test('while Redis is away history comes as far as the ledger has it, and the res
   await copyToLedger(world, store, 0);
   await appendOn(store, stream, 3, 5);
   await redis.stop();
-  await vi.waitFor(() => expect(store.fencedBecause()).toBeDefined());
+  await vi.waitFor(() => expect(store.fencedBecause()).toBeDefined(), 10_000);
   const follower = follow(stream);
   const ahead = follow(stream, 4);
-  await vi.waitFor(() => expect(follower.seen).toEqual([1, 2, 3]));
+  await vi.waitFor(() => expect(follower.seen).toEqual([1, 2, 3]), 10_000);
   expect(follower.caughtUp()).toBe(false);
   await redis.start();
   await vi.waitFor(() => expect(follower.seen).toEqual([1, 2, 3, 4, 5]), 15_000);
@@ -229,7 +229,7 @@ test('a follower that does not fetch is given up, and what it left is not kept',
   });
   await steps.next();
   await store.commit({ partition: 0, appends: [append(stream, atVersion(1), 1_500)] });
-  await vi.waitFor(() => expect(overflowed).toBe(1));
+  await vi.waitFor(() => expect(overflowed).toBe(1), 10_000);
   expect(await steps.next()).toEqual({ done: true, value: undefined });
 });
 

@@ -91,7 +91,7 @@ test('a reply that never comes is an outcome unknown, after the deadline; what w
   await expect(store.commit({ partition: 0, appends: [append(stream)] })).rejects.toThrow(
     OutcomeUnknownError,
   );
-  expect(performance.now() - started).toBeLessThan(2_000);
+  expect(performance.now() - started).toBeLessThan(5_000);
   await expect(store.commit({ partition: 0, appends: [append(newStream(0))] })).rejects.toThrow(
     StoreUnavailableError,
   );
@@ -110,12 +110,12 @@ test('a reply that never comes is an outcome unknown, after the deadline; what w
 test('a commit while Redis cannot be reached is refused at once, with nothing done', async () => {
   const { proxy, store, direct } = await behindProxy();
   proxy.refuse();
-  await vi.waitFor(() => expect(store.writer.runId()).toBeUndefined());
+  await vi.waitFor(() => expect(store.writer.runId()).toBeUndefined(), 10_000);
   const started = performance.now();
   await expect(store.commit({ partition: 0, appends: [append(newStream(0))] })).rejects.toThrow(
     StoreUnavailableError,
   );
-  expect(performance.now() - started).toBeLessThan(500);
+  expect(performance.now() - started).toBeLessThan(2_000); // and not at its deadline, 3 s
   proxy.accept();
   await vi.waitFor(() => expect(store.fencedBecause()).toBeUndefined(), 10_000);
   await store.commit({ partition: 0, appends: [append(newStream(0))] });
@@ -157,12 +157,12 @@ test('what waits while a reply is missing is refused soon, with nothing done', a
   const { proxy, store, direct } = await behindProxy({ deadlineMs: 5_000, replyWithinMs: 200 });
   proxy.swallowAnswers();
   const first = store.commit({ partition: 0, appends: [append(newStream(0))] });
-  await vi.waitFor(async () => expect(await eventsOf(direct)).toHaveLength(1));
+  await vi.waitFor(async () => expect(await eventsOf(direct)).toHaveLength(1), 10_000);
   const started = performance.now();
   await expect(store.commit({ partition: 0, appends: [append(newStream(0))] })).rejects.toThrow(
     StoreUnavailableError,
   );
-  expect(performance.now() - started).toBeLessThan(1_500);
+  expect(performance.now() - started).toBeLessThan(4_000); // and not at its deadline, 5 s
   proxy.accept();
   expect(await first).toMatchObject({ kind: 'committed', position: { seq: 1 } });
   expect(await eventsOf(direct)).toHaveLength(1);

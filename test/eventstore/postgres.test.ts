@@ -67,7 +67,7 @@ test('a connection that Postgres ends in the middle of a query, or of a transact
   await vi.waitFor(async () => {
     await end();
     expect(failure).toBeInstanceOf(Error);
-  });
+  }, 10_000);
   await sleeping;
   const idle = db.transaction().execute(async (trx) => {
     await sql`SELECT 1`.execute(trx);

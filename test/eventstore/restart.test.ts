@@ -39,6 +39,9 @@ test('Redis is killed and started again under load: nothing acknowledged is miss
   const acknowledged: string[] = [];
   const surprises: unknown[] = [];
   let going = true;
+  onTestFinished(() => {
+    going = false;
+  });
   const load = Promise.all(
     Array.from({ length: 12 }, async (_, index) => {
       const from = index % 2 === 0 ? store : second;

@@ -19,7 +19,7 @@ async function begin(pollMs = 60_000) {
   await vi.waitFor(async () => {
     const [, subscribers] = (await publisher.pubsub('NUMSUB', `${prefix}:checkpoints`)) as [string, number];
     expect(subscribers).toBe(1);
-  });
+  }, 10_000);
   onTestFinished(async () => {
     waits.close();
     subscriber.disconnect();

@@ -178,9 +178,9 @@ describe('a body', () => {
         await written(socket, chunked ? `100000\r\n${mebibyte}\r\n` : mebibyte);
       }
       if (chunked) await written(socket, '0\r\n\r\n');
-      await vi.waitFor(() => expect(answers).toContain('body_too_large'));
+      await vi.waitFor(() => expect(answers).toContain('body_too_large'), 10_000);
       await written(socket, `${head}Content-Length: 12\r\n\r\n{"name":"y"}`);
-      await vi.waitFor(() => expect(answers).toContain('200 OK'));
+      await vi.waitFor(() => expect(answers).toContain('200 OK'), 10_000);
     }
   });
 

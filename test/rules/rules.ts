@@ -1029,7 +1029,7 @@ export const RULES: readonly Rule[] = [
     ],
     test: {
       file: 'test/eventstore/set-back.test.ts',
-      name: 'a running process notices a gap within a second or two, stops commits, and goes on once a newer backup is there',
+      name: 'a running process notices a gap by itself, stops commits, and goes on once a newer backup is there',
     },
   },
   {

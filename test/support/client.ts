@@ -39,6 +39,8 @@ export function createClient(url: string) {
       headers: {
         ...(options.body === undefined ? {} : { 'content-type': 'application/json' }),
         ...(options.token ? { authorization: `Bearer ${options.token}` } : {}),
+        // On a slow machine a read model may take longer than the five seconds that an answer waits if nothing is said.
+        ...(options.headers?.['consistent-with'] === undefined ? {} : { prefer: 'wait=30' }),
         ...options.headers,
       },
       ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),

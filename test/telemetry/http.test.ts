@@ -213,9 +213,9 @@ describe('a request', () => {
       const socket = connect(Number(new URL(base()).port), '127.0.0.1');
       await once(socket, 'connect');
       socket.write(`GET ${path} HTTP/1.1\r\nhost: x\r\n\r\n`);
-      await vi.waitFor(async () => expect(await activeRequests()).toBe(1));
+      await vi.waitFor(async () => expect(await activeRequests()).toBe(1), 10_000);
       socket.destroy();
-      await vi.waitFor(async () => expect(await activeRequests()).toBe(0));
+      await vi.waitFor(async () => expect(await activeRequests()).toBe(0), 10_000);
     }
     await sleep(200);
     expect(await activeRequests()).toBe(0);
