@@ -121,7 +121,7 @@ test('dead letters are redriven by a job that can be followed; with --dry-run on
   await waitUntil(async () => (await listed('--owner', owner)).length === 0, 'no letter to be left');
   const [letter] = await listed('--status', 'discarded', '--limit', '1');
   expect(letter).toMatchObject({ settledFor: 'enough', settledBy: expect.stringMatching(/^system:cli:/) });
-}, 120_000);
+});
 
 test.each([
   [['redrive', '--reason', 'x', '--yes'], /Say which/],

@@ -239,7 +239,7 @@ test('where something that it needs is away, a command says so and leaves with 3
     expect(stderr).not.toMatch(/hush|^ +at /m);
   }
   expect((await without(noPostgres, 'jobs', 'ls')).code).toBe(3);
-}, 60_000);
+});
 
 test('the version is told', async () => {
   expect(await cli('--version')).toMatchObject({

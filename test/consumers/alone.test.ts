@@ -99,7 +99,7 @@ describe('A job that runs alone', () => {
     const expected = ['JobEnqueued', 'JobStarted', 'JobStarted', 'JobCompleted'];
     expect(events.map(({ type }) => type)).toEqual(expected);
     expect(events.at(-1)?.data.result.by).toHaveLength(250_000);
-  }, 30_000);
+  });
 
   it('fails as it would anywhere: the error is the same, and its next attempt is one among others', async () => {
     const { world, store } = await openWorld();
@@ -167,7 +167,7 @@ describe('A job that runs alone', () => {
       { data: { ignoredAbort: true, reason: 'attempts' } },
     ]);
     for (const pid of await children(world, store)) expect(isAlive(pid)).toBe(false);
-  }, 40_000);
+  });
 
   it('is told when somebody cancels it, also while it waits for its process', async () => {
     const { world, store } = await openWorld();

@@ -182,7 +182,7 @@ describe('Jobs with one concurrency key', () => {
     const runs = (await said()).map((line) => line.split(' '));
     expect(runs.filter(([word]) => word === 'begin')).toHaveLength(3);
     await until(async () => expect(await slotKeys(world, store)).toEqual([]));
-  }, 80_000);
+  });
 });
 
 async function waitingKey(world: World, store: OpenEventStore): Promise<string> {

@@ -32,7 +32,7 @@ describe('A worker whose event loop hangs', () => {
     expect(Date.now() - begun).toBeLessThan(30_000);
     expect(await results(store, jobId)).toEqual([{ by: 'two' }]);
     expect(await lanes(store)).toEqual({ two: PARTITIONS });
-  }, 60_000);
+  });
 
   it('for less than the limit keeps what it has, though it could not have renewed it', async () => {
     const { world, store, one, partition } = await twoWorkers({ ...FAST, silentMs: 15_000 });
@@ -44,7 +44,7 @@ describe('A worker whose event loop hangs', () => {
       token,
     );
     expect(one.exitCode ?? one.signalCode).toBeNull();
-  }, 60_000);
+  });
 
   it('under a debugger loses its leases and lives on, to take them again', async () => {
     const { store, one, partition } = await twoWorkers(FAST, ['--inspect=127.0.0.1:0']);
@@ -53,7 +53,7 @@ describe('A worker whose event loop hangs', () => {
     await until(async () => expect((await lanes(store)).one).toBeGreaterThan(0), 20_000);
     expect(one.exitCode ?? one.signalCode).toBeNull();
     expect(await results(store, jobId)).toEqual([{ by: 'two' }]);
-  }, 60_000);
+  });
 });
 
 describe('A worker that is stopped (SIGSTOP) for longer than its leases last', () => {
@@ -77,7 +77,7 @@ describe('A worker that is stopped (SIGSTOP) for longer than its leases last', (
     // A job that both began was taken under two leases, and accepted under one.
     expect(await results(store, jobId)).toEqual([{ by: 'two' }]);
     expect(one.exitCode ?? one.signalCode).toBeNull();
-  }, 90_000);
+  });
 });
 
 describe('A worker that is told to stop', () => {
@@ -98,5 +98,5 @@ describe('A worker that is told to stop', () => {
     expect(Date.now() - stopped).toBeLessThan(6_000);
     if (one.exitCode === null) await once(one, 'exit');
     expect(one.exitCode).toBe(0);
-  }, 60_000);
+  });
 });

@@ -56,4 +56,4 @@ test('a Redis that was replaced by another while some still speak to it gets not
   const log = await store.reader.redis.xrange(store.keys[0]?.log ?? '', '-', '+');
   expect(await inLedger()).toEqual(log.map(([, fields]) => fields[1]));
   await until(() => expect(left.fencedBecause()).toMatch(/another Redis/i), 15_000);
-}, 40_000);
+});

@@ -40,7 +40,7 @@ describe('Two worker processes', () => {
       expect(await jobState(store, jobId)).toEqual({ phase: 'succeeded', attempts: 1 }),
     );
     expect(await runs(world, store, jobId)).toEqual(['begin 1 one', 'begin 1 two alone', 'end 1 two alone']);
-  }, 60_000);
+  });
 
   it('that are the same instance are successor and predecessor: the leases are ended at the start', async () => {
     const { world, store } = await openWorld({ partitions: PARTITIONS });

@@ -144,4 +144,4 @@ it('However jobs of a lane end, are put off, cancelled, given up or tried again 
       }
     }
   }
-}, 90_000);
+});

@@ -238,5 +238,5 @@ describe('A lane', () => {
     lane.handOver();
     expect(await lane.ended).toEqual({ kind: 'done' });
     expect(running).toBe(0);
-  }, 15_000);
+  });
 });

@@ -104,7 +104,7 @@ describe('Jobs with one ordering key', () => {
     neverOverlap(recorded.said);
     expect(most).toBeGreaterThan(2);
     await noLaneIsHeld(store);
-  }, 40_000);
+  });
 
   it('wait while the first of them is tried again and again, and run in their order then; others do not wait', async () => {
     const { world, store, enqueue } = await setting(1);
@@ -299,7 +299,7 @@ it('Thousands that wait behind one job leave the list of pending work short, and
   const order = recorded.begun('a');
   expect(order).toHaveLength(2_001);
   expect(order).toEqual(order.toSorted((a, b) => a - b));
-}, 60_000);
+});
 
 it('Killing the worker in the middle changes no order: what it ran is run again before what waits', async () => {
   const { world, store, enqueue } = await setting(PARTITIONS);
@@ -319,4 +319,4 @@ it('Killing the worker in the middle changes no order: what it ran is run again 
   const begun = (await said()).filter(([word]) => word === 'begin').map(([, id]) => ids.indexOf(id as JobId));
   expect(begun).toEqual([0, 0, 1, 2, 3]);
   expect(new Set(ids.map(partitionOf)).size).toBe(1);
-}, 60_000);
+});

@@ -88,7 +88,7 @@ describe('Jobs that take their worker down', () => {
     });
     expect(two.exitCode ?? two.signalCode).toBeNull();
     for (const pid of await children(world, store)) expect(isAlive(pid)).toBe(false);
-  }, 120_000);
+  });
 
   it('leave no process behind when their worker is killed while they hang', async () => {
     const { world, store } = await openWorld({ partitions: PARTITIONS });
@@ -103,5 +103,5 @@ describe('Jobs that take their worker down', () => {
     expect(isAlive(pid)).toBe(true);
     two.kill('SIGKILL');
     await until(() => expect(isAlive(pid)).toBe(false), 15_000);
-  }, 60_000);
+  });
 });

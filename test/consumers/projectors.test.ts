@@ -105,7 +105,7 @@ describe('Ordered groups', () => {
     await start(world, store, [two.group]);
     await until(() => expect(two.seqs()).toEqual(upTo(10_500)));
     expect(Math.max(...large)).toBeLessThanOrEqual(500);
-  }, 30_000);
+  });
 
   it('pass over a stream of events that are none of theirs in few transactions, and take at once one that is', async () => {
     const { world, store } = await openWorld({ partitions: 1 });
@@ -255,7 +255,7 @@ describe('Ordered groups', () => {
     await appendEvents(store, 0, 19);
     await until(() => expect(seen.seqs()).toEqual(upTo(40)), 25_000);
     await until(async () => expect(await ledgerSize(world)).toBe(40));
-  }, 60_000);
+  });
 });
 
 describe('The trimmer', () => {

@@ -74,5 +74,5 @@ describe('Postgres is set back while nothing happens', () => {
     const findings = collectFindings();
     expect(await verifyLedger(world.db, 2, findings)).toBe(7);
     expect(findings.first()).toEqual([]);
-  }, 60_000);
+  });
 });

@@ -24,4 +24,4 @@ test('a connection to Postgres that gives no answer any more is given up, and it
   await network.swallowed();
   network.accept();
   await until(async () => expect(await inLedger()).toBe(6), 12_000);
-}, 30_000);
+});

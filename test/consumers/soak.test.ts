@@ -113,4 +113,4 @@ it('Redis holds no more after any length of steady load, whether a reader reads,
   for (const [partition, head] of heads.entries()) {
     expect(moody.seqs.get(partition)).toEqual(Array.from({ length: head }, (_, index) => index + 1));
   }
-}, 90_000);
+});

@@ -364,7 +364,7 @@ describe('an erasure', () => {
     await perform({ job, signal, progress: () => {}, logger, idempotencyKey: 'test' });
     expect(done).toBe(true);
     expect(grep(await dumpAll(world, installation.blobDir), [ada.email, ada.name])).toEqual([]);
-  }, 60_000);
+  });
 
   it('takes away what an export’s writer has left half written, and what one wakes up to write', async () => {
     const { world, installation } = await sharedSetting();

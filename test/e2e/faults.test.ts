@@ -112,7 +112,7 @@ describe('when Redis comes back with less than it had', () => {
     const third = await startRedis({ dir, port: redis.port });
     onTestFinished(() => third.stop());
     await expectFenced(client, ada, api);
-  }, 90_000);
+  });
 
   it('commits stop and say why after FLUSHALL', async () => {
     const { redis, installation } = await ownRedisSetting();
@@ -164,7 +164,7 @@ describe('when Redis comes back with less than it had', () => {
     await waitUntil(logIn, 'commands to go on', 30_000);
     expect((await api.readyz()).status).toBe(200);
     expect(await recover('--dry-run')).toMatchObject({ code: 0, stdout: expect.stringMatching(/^Nothing/) });
-  }, 90_000);
+  });
 
   async function expectFenced(
     client: Client,
@@ -239,5 +239,5 @@ describe('when Postgres is stopped and started', () => {
       );
       expect((await client.finishedExport(id, ada.token)).body.status).toBe('succeeded');
     }
-  }, 90_000);
+  });
 });

@@ -59,7 +59,7 @@ test('a read model that is paused stays as it is through a crash, says so, and g
     { target: 'projection:jobs@2', reason: 'its rows are looked at' },
     { target: 'projection:jobs@2' },
   ]);
-}, 90_000);
+});
 
 test('a reactor that is paused stays so while Redis is made anew, and reacts once when it is resumed', async () => {
   const hook = await startReceiver();
@@ -100,7 +100,7 @@ test('a reactor that is paused stays so while Redis is made anew, and reacts onc
   expect((await installation.cli(['groups', 'resume', 'notifier', ...why])).code).toBe(0);
   await waitUntil(() => hook.received.length > 0, 'it to react', 30_000);
   expect(hook.received.map(({ body }) => JSON.parse(body).id)).toEqual([asked.body.id]);
-}, 120_000);
+});
 
 test('a group is paused and resumed from the command line; the ledger is not', async () => {
   const { installation } = await sharedSetting();
@@ -119,7 +119,7 @@ test('a group is paused and resumed from the command line; the ledger is not', a
   expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('The ledger is never paused')]);
   const unknown = await cli('pause', 'nothing', '--dry-run');
   expect([unknown.code, unknown.stderr]).toEqual([1, expect.stringContaining('There is no group nothing; ')]);
-}, 60_000);
+});
 
 test('a reactor is put elsewhere and back from the command line, if it is paused; a read model is not', async () => {
   const { installation } = await sharedSetting();
@@ -151,4 +151,4 @@ test('a reactor is put elsewhere and back from the command line, if it is paused
       ...{ partition, from: to, to: from, passedOver: 0, readAgain: to },
     })),
   );
-}, 90_000);
+});

@@ -85,4 +85,4 @@ it('A ledger whose old parts lie in files is exported, verified, shown and folde
   );
   expect((await installation.cli(['verify', '--sample', '100%'])).code).toBe(0);
   expect((await installation.cli(['verify', '--since', '1h'])).code).toBe(0);
-}, 90_000);
+});

@@ -99,7 +99,7 @@ test('a thousand listeners of one process hear each event once, over one connect
   await waitUntil(() => ended() === LISTENERS, 'the others to end with the server');
   expect(performance.now() - stopAt).toBeLessThan(5_000);
   expect(grown).toBeLessThan(150 * 1024 * 1024);
-}, 90_000);
+});
 
 test('a client that stops reading is cut off and counted, while the others hear everything', async () => {
   const { world, installation } = await sharedSetting();

@@ -115,7 +115,7 @@ it('Postgres is set back while all roles run: what it lost is taken over from th
   // A process that starts finds what was given out and forgotten; whoever gets a lease has a higher one.
   await installation.start('workers');
   await waitUntil(async () => (await token()) > drawn, 'tokens beyond those that were given out', 10_000);
-}, 120_000);
+});
 
 it('set back further than the log goes it is fenced, says what mends it, and goes on once it was mended', async () => {
   const { world, primary, installation, roles, db, enqueue, get, succeeded, goesOn, settled, whole } =

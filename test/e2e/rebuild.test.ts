@@ -136,7 +136,7 @@ it('a rebuild goes live under load: no query fails, and no value goes back', asy
   expect(indexes.map(({ name }) => name)).toEqual(
     ['lanes', 'newest', 'owner', 'pkey', 'timers'].map((name) => `jobs_v2_g3_${name}`),
   );
-}, 90_000);
+});
 
 it('a rebuild whose projectors are killed goes on where it was, and a cancelled one leaves nothing', async () => {
   const { world, installation } = await sharedSetting();
@@ -198,4 +198,4 @@ it('a rebuild whose projectors are killed goes on where it was, and a cancelled 
   expect(left.rows).toEqual([]);
   expect((await installation.cli(stop)).code).toBe(1);
   expect((await installation.cli(after)).code).toBe(0);
-}, 120_000);
+});

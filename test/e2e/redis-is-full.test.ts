@@ -120,4 +120,4 @@ it('A Redis that others filled up refuses commands, loses nothing, lets jobs end
   await waitUntil(async () => (await statusOf(last[0])) === 'succeeded', 'a job to be done as ever');
   expect((await installation.cli(['verify', 'ledger', '--json'])).code).toBe(0);
   expect(world.prefix).toBe(installation.environment.KEY_PREFIX);
-}, 120_000);
+});

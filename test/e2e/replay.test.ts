@@ -125,7 +125,7 @@ describe('A replay', () => {
       first.body.id,
       'true',
     ]);
-  }, 120_000);
+  });
 
   it('to a read model is refused, and what to do instead is named', async () => {
     const { installation } = await sharedSetting();
@@ -141,7 +141,7 @@ describe('A replay', () => {
       ...['--side-effects', 'on'],
     ]);
     expect([blind.code, blind.stderr]).toEqual([2, expect.stringContaining('--plan')]);
-  }, 60_000);
+  });
 });
 
 /** The commands of the page, with what the reader has to fill in. */

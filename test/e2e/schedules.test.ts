@@ -53,7 +53,7 @@ test('A schedule over HTTP: its runs succeed, its owner alone sees it, and it is
   expect((await client.send('GET', path, after)).status).toBe(404);
   expect((await client.send('GET', '/v1/schedules', after)).body.items).toEqual([]);
   expect((await client.send('DELETE', path, { token: ada.token })).status).toBe(204);
-}, 90_000);
+});
 
 test('Schedules are listed page by page, and what can not be one is refused with a pointer', async () => {
   const { installation } = await sharedSetting();
@@ -97,4 +97,4 @@ test('Schedules are listed page by page, and what can not be one is refused with
   ]);
   const forbidden = await ask({ cron: '@daily', job: { type: 'export', payload: { exportId: 'exp-1' } } });
   expect([forbidden.status, forbidden.body.code]).toEqual([403, 'forbidden']);
-}, 60_000);
+});

@@ -163,4 +163,4 @@ it('a rolling deploy of a changed read model, and the way back: under load no er
   await installation.start('projectors', {}, newer);
   await allEnded(world, 'jobs_v3', running.ids.length);
   await verified(installation, newer);
-}, 120_000);
+});

@@ -129,7 +129,7 @@ it('over HTTP is a job, for operators, whose result says what is wrong', async (
   expect((await client.send('POST', path('jobs'), { ...operator, body: { sample: 2 } })).status).toBe(400);
   const { token } = await client.register();
   expect((await client.send('POST', path('jobs'), { token, body: {} })).status).toBe(403);
-}, 60_000);
+});
 
 /** One of those that are enqueued, and not the first event of its partition. */
 const someJob = sql`SELECT partition, seq FROM ledger WHERE type = 'JobEnqueued' AND seq > 3 ORDER BY partition, seq LIMIT 1`;
@@ -174,7 +174,7 @@ it(`notices ${tampering.map(([what]) => what).join(', ')}`, async () => {
       INSERT INTO ledger_batches TABLE batches_kept`.execute(world.db);
   }
   expect((await verify(installation, 'ledger')).code).toBe(0);
-}, 60_000);
+});
 
 it('is right while the system is at work, as of one moment', async () => {
   const { installation } = await sharedSetting();
@@ -198,7 +198,7 @@ it('is right while the system is at work, as of one moment', async () => {
   }
   goOn = false;
   await load;
-}, 120_000);
+});
 
 it('says what it can verify to who names something else', async () => {
   const { installation } = await sharedSetting();

@@ -47,4 +47,4 @@ it('the requests of docs/how-to/schedule-a-job.md make a schedule, show it and e
   expect(read).toMatchObject({ status: 200, body: shown });
   expect(list).toMatchObject({ status: 200, body: { items: [shown] } });
   expect(deleted?.status).toBe(204);
-}, 60_000);
+});

@@ -274,4 +274,4 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
     await ask('DELETE', '/v1/sessions/current', { token }, '/v1/sessions/{id}');
   }
   expect(found).toEqual({});
-}, 120_000);
+});

@@ -126,5 +126,5 @@ describe.each(subjects)('the read model $name', (subject) => {
       },
     );
     await fc.assert(example, { numRuns: 5, endOnFailure: true });
-  }, 30_000);
+  });
 });

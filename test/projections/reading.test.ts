@@ -57,7 +57,7 @@ beforeAll(async () => {
     INSERT INTO epochs (partition, epoch, first_seq, run_id) VALUES (${PARTITION}, 1, 1, 'r');
     INSERT INTO checkpoints (group_name, partition, epoch) VALUES ('${groupOf(projection)}', ${PARTITION}, 1);
     INSERT INTO accounts_v1 VALUES ('acc', '', '', 'user', 0, now())`);
-}, 60_000);
+});
 afterAll(async () => {
   for (const step of undo.reverse()) await step();
 });

@@ -192,7 +192,7 @@ describe('a request', () => {
     process.off('unhandledRejection', crashed);
     expect(crashed).not.toHaveBeenCalled();
     black.close();
-  }, 15_000);
+  });
 
   it('is counted by method, route and status, with its trace as exemplar where it was recorded', async () => {
     await serve(1);
