@@ -29,6 +29,8 @@ export type Caller = {
   readonly role: Role;
 };
 export type VerifiedToken = Caller & {
+  /** Milliseconds since 1970, whole seconds. */
+  readonly issuedAt: number;
   /** Milliseconds since 1970. */
   readonly expiresAt: number;
 };
@@ -130,13 +132,14 @@ export function claimsOf(caller: Caller) {
 /** Reads the payload of a token whose signature was verified. Undefined: not what we sign. */
 export function readClaims(payload: unknown): VerifiedToken | undefined {
   if (typeof payload !== 'object' || payload === null) return undefined;
-  const { sub, sid, role, exp } = payload as Record<string, unknown>;
-  if (typeof sub !== 'string' || typeof sid !== 'string' || typeof exp !== 'number') return undefined;
+  const { sub, sid, role, iat, exp } = payload as Record<string, unknown>;
+  if (typeof sub !== 'string' || typeof sid !== 'string') return undefined;
+  if (typeof iat !== 'number' || typeof exp !== 'number') return undefined;
   const accountId: AccountId | undefined = parseStreamId(sub, 'acc');
   const sessionId: SessionId | undefined = parseStreamId(sid, 'ses');
   const known = Role.enum.find((name) => name === role);
   if (!accountId || !sessionId || !known) return undefined;
-  return { accountId, sessionId, role: known, expiresAt: exp * 1000 };
+  return { accountId, sessionId, role: known, issuedAt: iat * 1000, expiresAt: exp * 1000 };
 }
 
 /**

@@ -5,7 +5,7 @@ import { type Hmac, webhookSecrets } from '../access/signing.ts';
 import { readTokenKeys } from '../access/tokens.ts';
 import { createDiskStore } from '../blobs/disk.ts';
 import { registerAccount } from '../commands/accounts.ts';
-import { eraseAccount } from '../commands/erasures.ts';
+import { eraseAccount, erasureAgain } from '../commands/erasures.ts';
 import { requestExport } from '../commands/exports.ts';
 import { cancelJob, discardJob, enqueueJob, foreseeChange, retryJob } from '../commands/jobs/requests.ts';
 import { pauseQueue, resumeQueue } from '../commands/queues.ts';
@@ -147,6 +147,8 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         takeLimit,
         passwordMatches: side.people.passwordMatches,
         eraseAccount: (...rest) => eraseAccount(commands, ...rest),
+        erasureAgain: (...rest) => erasureAgain(commands, ...rest),
+        loadSession,
         loadAccount,
       }),
       features.jobs.routes({

@@ -5,6 +5,7 @@ import {
   releaseEmail as decideRelease,
   type Erased,
   emailFold,
+  wasErased,
 } from '../domain/accounts.ts';
 import { eraseJobType } from '../domain/erasures.ts';
 import { type AccountId, type JobId, partitionOf, type StreamId } from '../domain/ids.ts';
@@ -47,6 +48,18 @@ export async function eraseAccount(
     const work = workOf(jobId, enqueuing.state.value as Job);
     return { ok: true, plan: { changes: [erased, enqueuing], ...work, body } };
   });
+}
+
+/**
+ * What an erasure was answered, for whoever asks again under its idempotency key: the reply may have been lost, and their
+ * token is worth nothing by then. Refused with `account_erased` where that key has erased nobody. Throws what `handle` throws.
+ */
+export function erasureAgain(
+  deps: CommandDeps,
+  context: CommandContext,
+  { accountId }: { readonly accountId: AccountId },
+): Promise<CommandResult<ErasureAccepted>> {
+  return handle(deps, { ...context, owner: accountId }, partitionOf(accountId), async () => wasErased());
 }
 
 /** Records that nothing is left. Doing so again changes nothing. */

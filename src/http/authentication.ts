@@ -1,7 +1,13 @@
 import type { FastifyRequest } from 'fastify';
 import type { SessionCheck } from '../access/sessions.ts';
 import type { Hmac } from '../access/signing.ts';
-import { type Caller, createVerifiedTokens, readClaims, UnknownTokenKeyError } from '../access/tokens.ts';
+import {
+  type Caller,
+  createVerifiedTokens,
+  readClaims,
+  UnknownTokenKeyError,
+  type VerifiedToken,
+} from '../access/tokens.ts';
 import { storeOutage } from './failures.ts';
 import { Problem } from './problems.ts';
 import { readTicket } from './tickets.ts';
@@ -21,38 +27,55 @@ export function authenticateRequests(
   async function verify(request: FastifyRequest, token: string): Promise<Caller> {
     const known = verified.get(token, now());
     if (known) return known;
-    let payload: unknown;
-    try {
-      payload = await request.jwtVerify();
-    } catch (error) {
-      throw tokenProblem(error);
-    }
-    const claims = readClaims(payload);
-    if (!claims) throw new Problem('invalid_token', 'The token is not an access token of ours.');
+    const claims = await readToken(request);
     verified.add(token, claims);
     return claims;
   }
 
   async function authenticate(request: FastifyRequest): Promise<void> {
-    const { auth } = request.routeOptions.config;
+    const { auth, answersAgain } = request.routeOptions.config;
     const ticket = auth === 'stream' ? ticketOf(request) : undefined;
     const caller =
       ticket === undefined
         ? await verify(request, bearerOf(request))
         : readTicket(hmac, ticket, request.url, now());
     const standing = await checkSession(caller);
-    if (standing === 'ended') throw new Problem('invalid_token', 'The session of this token has ended.');
+    if (standing === 'ended') {
+      if (!answersAgain || request.headers['idempotency-key'] === undefined) throw sessionEnded();
+      request.sessionEnded = true;
+    }
     const isQuery = request.method === 'GET' || request.method === 'HEAD';
-    if (standing !== 'active' && !isQuery) throw storeOutage(standing);
+    if ((standing === 'away' || standing === 'fenced') && !isQuery) throw storeOutage(standing);
     request.caller = caller;
   }
 
   app.decorateRequest('caller', null);
+  app.decorateRequest('sessionEnded', false);
   app.addHook('onRequest', (request, _reply, done) => {
     const { auth } = request.routeOptions.config;
     if (auth !== 'account' && auth !== 'stream') return done();
     authenticate(request).then(() => done(), done);
   });
+}
+
+export const sessionEnded = () => new Problem('invalid_token', 'The session of this token has ended.');
+
+/**
+ * What an access token says whose signature is one of ours, whatever has become of its session. Throws a `Problem`.
+ * @param token another one than that of the request itself
+ */
+export async function readToken(request: FastifyRequest, token?: string): Promise<VerifiedToken> {
+  // The types of what it takes know `extractToken` only where it is set for all requests.
+  const verify = { cache: false, extractToken: () => token };
+  let payload: unknown;
+  try {
+    payload = await (token === undefined ? request.jwtVerify() : request.jwtVerify({ decode: {}, verify }));
+  } catch (error) {
+    throw tokenProblem(error);
+  }
+  const claims = readClaims(payload);
+  if (!claims) throw new Problem('invalid_token', 'The token is not an access token of ours.');
+  return claims;
 }
 
 /** The caller of a route with `auth`. */

@@ -33,6 +33,11 @@ declare module 'fastify' {
     limits?: readonly { readonly policy: LimitPolicy; readonly by: 'address' | 'account' }[];
     /** It commits: `Idempotency-Key` and `Durability` are taken, `Position` and `ETag` answered. `batch`: many of them. */
     command?: true | 'batch';
+    /**
+     * It ends the caller's session: who asks again under an `Idempotency-Key` is let in with its token all the same, as
+     * `sessionEnded`, and may be given an earlier answer, and nothing else.
+     */
+    answersAgain?: true;
     /** Not everybody may do all of it: 403. */
     forbids?: true;
     /** What it answers is made by a job: 409 until it is there. */
@@ -45,6 +50,8 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Set on routes with `auth`; null elsewhere. */
     caller: Caller | null;
+    /** The session of the caller's token has ended: only where the route says `answersAgain`. */
+    sessionEnded: boolean;
     /** What the answer has to include. Set on routes with `reads`; null elsewhere. */
     wanted: Wanted | null;
   }

@@ -37,7 +37,11 @@ describe('the keys of tokens', () => {
 describe('verified tokens', () => {
   const accountId: AccountId = streamId('acc', 0, 'a'.repeat(20));
   const sessionId: SessionId = streamId('ses', 0, 'a'.repeat(20));
-  const until = (expiresAt: number): VerifiedToken => ({ accountId, sessionId, role: 'user', expiresAt });
+  const until = (expiresAt: number): VerifiedToken => ({
+    ...{ accountId, sessionId, role: 'user' },
+    issuedAt: 0,
+    expiresAt,
+  });
 
   test('are known by their whole text, until they expire', () => {
     const known = createVerifiedTokens();

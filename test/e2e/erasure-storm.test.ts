@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sql } from 'kysely';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { dumpAll, grep } from '../support/dumps.ts';
 import { type Installation, type RoleProcess, waitUntil } from '../support/installation.ts';
+import { startOtlpReceiver } from '../support/otlp.ts';
 import { startReceiver } from '../support/receiver.ts';
 import { sharedSetting } from '../support/setting.ts';
 
@@ -11,16 +12,28 @@ const password = 'correct horse battery';
 const PEOPLE = 8;
 
 it('of people who go on asking for things while they are erased, twice at once, and whose workers are killed, nothing stays', async () => {
+  const collector = await startOtlpReceiver();
+  onTestFinished(() => collector.close());
   const { world, installation } = await sharedSetting({
     SCHEDULE_SHORTEST_PAUSE_SECONDS: '1',
     READ_CACHE_SECONDS: '60',
     HTTP_REQUEST_ALLOW: 'http://127.0.0.1:*',
     HTTP_REQUEST_ALLOW_PRIVATE: '127.0.0.0/8',
+    LOG_KEEP_EVENTS: '50',
+    LOG_KEEP_SECONDS: '1',
+    OTEL_EXPORTER_OTLP_ENDPOINT: collector.url,
+    TRACE_SAMPLE_RATIO: '1',
   });
   const { projectors, api, workers: first } = await installation.startAll();
-  const { url } = await startReceiver((_, response) => response.writeHead(200).end('ok'));
+  const { url } = await startReceiver((request, response) => {
+    // As some do: it says again what it was told.
+    request.pipe(response.writeHead(request.url?.startsWith('/gone') ? 410 : 200));
+  });
   const people = await Promise.all(Array.from({ length: PEOPLE }, () => busyPerson(installation, url)));
   await sleep(1_500);
+  // What they did first is read from files by then.
+  const archive = ['ledger', 'archive', '--before', '0s', '--keep', '5', '--reason', 'a test', '--yes'];
+  expect(await installation.cli(archive)).toMatchObject({ code: 0 });
 
   const killed: RoleProcess[] = [first];
   const receipts = await Promise.all(
@@ -61,6 +74,12 @@ it('of people who go on asking for things while they are erased, twice at once, 
   expect(grep(await dumpAll(world, installation.blobDir), needles)).toEqual([]);
   const logs = new Map([projectors, api, ...killed].map((role, n) => [`log ${n} ${role.name}`, role.logs()]));
   expect(grep(logs, needles)).toEqual([]);
+  expect(collector.spans().length).toBeGreaterThan(100);
+  const told = new Map([['spans', JSON.stringify(collector.spans())]]);
+  for (const { name, managementUrl } of [projectors, api, ...killed.slice(-1)]) {
+    told.set(`metrics ${name}`, await (await fetch(`${managementUrl}/metrics`)).text());
+  }
+  expect(grep(told, needles)).toEqual([]);
   const ids = people.map(({ id }) => id);
   const { db } = world;
   const left = {
@@ -73,7 +92,7 @@ it('of people who go on asking for things while they are erased, twice at once, 
     schedules: (await sql`SELECT * FROM schedules_v1 WHERE owner = ANY(${ids}) AND NOT deleted`.execute(db))
       .rows,
     jobs: (
-      await sql`SELECT id, type, status FROM jobs_v2 WHERE owner = ANY(${ids}) AND status NOT IN ('succeeded', 'cancelled')`.execute(
+      await sql`SELECT id, type, status FROM jobs_v2 WHERE owner = ANY(${ids}) AND status NOT IN ('succeeded', 'cancelled') AND NOT discarded`.execute(
         db,
       )
     ).rows,
@@ -92,13 +111,26 @@ async function busyPerson(installation: Installation, receiver: string) {
   const made = await client.send('POST', '/v1/accounts', { body: { email, name, password } });
   expect(made.status).toBe(201);
   const { token } = await client.logIn(email, password);
-  const post = (path: string, body: object) =>
-    client.send('POST', path, { token, body }).catch(() => undefined);
+  let lastJob = '';
+  const read = (path: string) => client.send('GET', path, { token }).catch(() => undefined);
+  const post = async (path: string, body: object) => {
+    const answer = await client.send('POST', path, { token, body }).catch(() => undefined);
+    if (answer?.status === 202 && path === '/v1/jobs') lastJob = String(answer.body.id);
+    return answer;
+  };
   const soon = () => new Date(Date.now() + 1_000).toISOString();
   const wishes = [
     () => post('/v1/jobs', { type: 'echo', payload: { said }, callbackUrl: `${receiver}/${said}` }),
     () => post('/v1/jobs', { type: 'echo', payload: { said }, runAt: soon(), orderingKey: said }),
     () => post('/v1/jobs', { type: 'http.request', payload: { url: `${receiver}/${said}`, body: { said } } }),
+    () =>
+      post('/v1/jobs', {
+        type: 'http.request',
+        payload: { url: `${receiver}/gone/${said}` },
+        maxAttempts: 2,
+      }),
+    () => read(`/v1/jobs/${lastJob}`),
+    () => read('/v1/accounts/me'),
     () => post('/v1/schedules', { cron: '* * * * * *', job: { type: 'echo', payload: { said } } }),
     () => post('/v1/exports', { dataset: 'events', format: 'ndjson' }),
     () => client.send('POST', '/v1/sessions', { body: { email, password } }).catch(() => undefined),

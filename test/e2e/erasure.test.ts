@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto';
+import { createPrivateKey, randomBytes, sign } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { Redis } from 'ioredis';
@@ -36,6 +36,17 @@ async function registered(installation: Installation, person = distinctive()) {
   expect(made.status).toBe(201);
   const { token, sessionId } = await client.logIn(person.email, password);
   return { ...person, id: String(made.body.id), token, sessionId };
+}
+
+/** The same token, as if it had been issued so many seconds later; signed as the installation does. */
+function reissued({ environment }: Installation, token: string, seconds: number): string {
+  const [, der = ''] = (environment.TOKEN_KEYS ?? '').split(':');
+  const key = createPrivateKey({ key: Buffer.from(der, 'base64'), format: 'der', type: 'pkcs8' });
+  const [header = '', payload = ''] = token.split('.');
+  const claims = JSON.parse(Buffer.from(payload, 'base64url').toString());
+  const moved = { ...claims, iat: claims.iat + seconds, exp: claims.exp + seconds };
+  const input = `${header}.${Buffer.from(JSON.stringify(moved)).toString('base64url')}`;
+  return `${input}.${sign(null, Buffer.from(input), key).toString('base64url')}`;
 }
 
 function erase(installation: Installation, token: string, with_ = password) {
@@ -150,6 +161,77 @@ describe('an erased person', () => {
     expect(again.id).not.toBe(ada.id);
     const { body } = await installation.client().send('GET', '/v1/accounts/me', { token: again.token });
     expect(body).toMatchObject({ id: again.id, email: ada.email });
+  });
+
+  it('may show that it is them by a log-in of just now, in place of the password', async () => {
+    const { installation } = await sharedSetting();
+    await installation.start('api');
+    const client = installation.client();
+    const [ada, bob] = [await registered(installation), await registered(installation)];
+    const eraseBy = (reauthentication: string, headers = {}) =>
+      client.send('POST', '/v1/accounts/me/erasure', {
+        token: ada.token,
+        body: { reauthentication },
+        headers,
+      });
+    const again = await client.logIn(ada.email, password);
+    const refreshed = await client.logIn(ada.email, password);
+    const { refreshToken } = refreshed.answer.body;
+    const newer = await client.send('POST', '/v1/sessions/refresh', { body: { refreshToken } });
+    const over = await client.logIn(ada.email, password);
+    await client.send('DELETE', '/v1/sessions/current', { token: over.token });
+    const old = reissued(installation, again.token, -301);
+    for (const [why, token] of [
+      ['the session that asks', ada.token],
+      ['another person', bob.token],
+      ['a session that was refreshed', String(newer.body.accessToken)],
+      ['the same before that', refreshed.token],
+      ['a session that has ended', over.token],
+      ['a log-in of six minutes ago', old],
+      ['one that is forged', `${again.token.slice(0, -4)}AAAA`],
+      ['no token', 'token'],
+    ] as const) {
+      const answer = await eraseBy(token);
+      expect([why, answer.status, answer.body.code]).toEqual([why, 401, 'wrong_credentials']);
+    }
+    const both = { password, reauthentication: again.token };
+    const unclear = { token: ada.token, body: both };
+    expect((await client.send('POST', '/v1/accounts/me/erasure', unclear)).status).toBe(400);
+    expect((await client.send('GET', '/v1/accounts/me', { token: ada.token })).status).not.toBe(401);
+    // One of four minutes ago, as the first token of that session, will do.
+    const accepted = await eraseBy(reissued(installation, again.token, -240));
+    expect([accepted.status, accepted.body]).toEqual([202, { id: ada.id, version: 2 }]);
+  });
+
+  it('whose request’s reply was lost gets it by asking again under its key, though nobody by then', async () => {
+    const { installation } = await sharedSetting();
+    await installation.startAll();
+    const client = installation.client();
+    const ada = await registered(installation);
+    const ask = (key: string | undefined, with_ = password, path = '/v1/accounts/me/erasure') =>
+      client.send('POST', path, {
+        token: ada.token,
+        body: { password: with_ },
+        headers: key === undefined ? {} : { 'idempotency-key': key },
+      });
+    const first = await ask('"once"');
+    expect(first.status).toBe(202);
+    const receipt = String(first.headers.get('location'));
+    await completed(installation, receipt);
+    const again = await ask('"once"');
+    expect([again.status, again.body]).toEqual([202, first.body]);
+    expect(again.headers.get('location')).toBe(receipt);
+    expect(again.headers.get('idempotency-replayed')).toBe('true');
+    // Nothing else is to be had with it.
+    expect((await ask(undefined)).status).toBe(401);
+    expect((await ask('"another"')).status).toBe(401);
+    expect((await ask('"once"', 'another password')).status).toBe(401);
+    const job = {
+      token: ada.token,
+      body: { type: 'echo', payload: {} },
+      headers: { 'idempotency-key': '"j"' },
+    };
+    expect((await client.send('POST', '/v1/jobs', job)).status).toBe(401);
   });
 
   it('was who says so by the password, and nobody else', async () => {

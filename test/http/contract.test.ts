@@ -264,6 +264,7 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
   await ask('POST', erasing, { body: { password: person.password } });
   await ask('POST', erasing, { token, body: {} });
   await ask('POST', erasing, { token, body: { password: 'wrong' } });
+  await ask('POST', erasing, { token, body: { reauthentication: token } });
   const another = await client.register();
   const { password } = another;
   const erased = await ask('POST', erasing, { token: another.token, body: { password } });

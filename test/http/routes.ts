@@ -99,6 +99,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     loadSession: async () => ({ state: { phase: 'none' as const }, version: 0 }),
     passwordMatches: async () => true,
     eraseAccount: async () => done({ id: accountId, version: 2 }),
+    erasureAgain: async () => done({ id: accountId, version: 2 }),
     loadAccount: async () => ({
       state: { phase: 'erasing' as const, jobId, erasedAt: '2026-01-01T00:00:00.000Z' },
       version: 2,

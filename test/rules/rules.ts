@@ -1414,6 +1414,20 @@ export const RULES: readonly Rule[] = [
     test: { file: ERASURE_TEST, name: FOUND_NOWHERE },
   },
   {
+    rule: 'Whoever erases an account in place of a password by a log-in has logged in anew, just now, in another session',
+    without: [
+      {
+        file: 'src/http/reauthentication.ts',
+        from: 'again.sessionId === caller.sessionId) return false;',
+        to: 'again.sessionId === undefined) return false;',
+      },
+    ],
+    test: {
+      file: ERASURE_TEST,
+      name: 'may show that it is them by a log-in of just now, in place of the password',
+    },
+  },
+  {
     rule: 'A registration that is sent again makes nothing of an account that was erased since',
     without: [
       {
