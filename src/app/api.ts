@@ -45,6 +45,7 @@ import {
   listJobs,
 } from '../projections/jobs/queries.ts';
 import { listOperations } from '../projections/operations/queries.ts';
+import { listParked } from '../projections/parked-events.ts';
 import { groupOf } from '../projections/projection.ts';
 import { NOTHING_WANTED, type Wanted } from '../projections/reading.ts';
 import { findSchedule, listSchedules } from '../projections/schedules.ts';
@@ -241,6 +242,11 @@ export async function startApi(base: Base): Promise<Role & { readonly url: strin
         foreseeGroupChange: (...rest) => foreseeGroupChange(db, ...rest),
       }),
       features.standing.routes({
+        hmac,
+        async listParked(name, range) {
+          const group = groupOfReadModel(name);
+          return group === undefined ? undefined : listParked(db, group, range);
+        },
         readStanding: () =>
           readStanding({
             ...{ db, keys: store.keys, prefix: config.KEY_PREFIX, now: store.clock.now },

@@ -11,6 +11,10 @@ process.stdout.on('error', (error) => {
   if ('code' in error && error.code === 'EPIPE') process.exit(0);
   throw error;
 });
+process.stderr.on('error', (error) => {
+  // What was to be said, nobody reads; how it ended, the exit code says.
+  if (!('code' in error && error.code === 'EPIPE')) throw error;
+});
 
 try {
   await program().parseAsync();

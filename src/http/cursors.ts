@@ -1,6 +1,7 @@
 import { Type } from 'typebox';
 import { Compile } from 'typebox/compile';
 import { type Hmac, readSigned, signText } from '../access/signing.ts';
+import { formatPosition, type Position, parsePosition } from '../domain/position.ts';
 import type { Before } from '../projections/listing.ts';
 import { invalid } from './problems.ts';
 
@@ -34,6 +35,23 @@ export function readVersionCursor(hmac: Hmac, list: string, cursor: string | und
   const version = Number(readSigned(hmac, `cursor ${list}`, cursor));
   if (!Number.isInteger(version)) throw invalid('cursor', 'is not a cursor of this list');
   return version;
+}
+
+/** A cursor into a list of events by position. */
+export function writePositionCursor(hmac: Hmac, list: string, position: Position): string {
+  return signText(hmac, `cursor ${list}`, formatPosition(position));
+}
+
+/** Throws a `Problem` unless it is a cursor of this list. */
+export function readPositionCursor(
+  hmac: Hmac,
+  list: string,
+  cursor: string | undefined,
+): Position | undefined {
+  if (cursor === undefined) return undefined;
+  const position = parsePosition(readSigned(hmac, `cursor ${list}`, cursor) ?? '');
+  if (!position) throw invalid('cursor', 'is not a cursor of this list');
+  return position;
 }
 
 /** The same request with another cursor, for `Link: <…>; rel="next"`. */

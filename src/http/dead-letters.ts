@@ -242,7 +242,13 @@ function filterOf({ all, ...filter }: Static<typeof Settle>['filter']): Settling
       errors: [{ pointer: '/filter', detail: 'has at least one criterion, or `all` and nothing beside it' }],
     });
   }
-  return filter;
+  const errors = (filter.ids ?? []).flatMap((id, index) =>
+    parseStreamId(id, 'job') ? [] : [{ pointer: `/filter/ids/${index}`, detail: 'is no id of a job' }],
+  );
+  if (errors.length === 0) return filter;
+  throw new Problem('invalid_request', 'It is not clear which dead letters are meant; see errors.', {
+    errors: errors.slice(0, SAMPLE),
+  });
 }
 
 function waitingBehind({ countWaiting }: DeadLetterRoutesDeps, letters: readonly LetterView[]) {

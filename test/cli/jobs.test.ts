@@ -238,7 +238,7 @@ test('where something that it needs is away, a command says so and leaves with 3
     expect(stderr).toMatch(/ECONNREFUSED 127\.0\.0\.1:1$/m);
     expect(stderr).not.toMatch(/hush|^ +at /m);
   }
-  expect((await without(noPostgres, 'jobs', 'ls')).code).toBe(3);
+  for (const what of ['jobs', 'projections']) expect((await without(noPostgres, what, 'ls')).code).toBe(3);
 });
 
 test('the version is told', async () => {

@@ -36,6 +36,18 @@ it('an event that no read model can apply is found by its runbook, and a rebuild
     new RegExp(`^1\\.\\d+\\.\\d+ +JobStarted +${ROW} .*Error: `, 'm'),
   );
   expect((await show?.())?.stdout).toContain('JobStarted');
+  // The same over the API, for operators alone.
+  const asked = (name: string, who: string, query = '') =>
+    client.send('GET', `/v1/ops/projections/${name}/parked${query}`, { token: who });
+  const operator = await installation.operator();
+  const { status: ok, body: page } = await asked('jobs', operator.token, '?limit=1');
+  const items = page.items as { position: string }[];
+  expect([ok, items]).toMatchObject([200, [{ type: 'JobStarted', streamId: ROW, row: ROW }]]);
+  expect(Object.keys(page)).toEqual(['items']);
+  expect((await asked('accounts', operator.token)).body).toEqual({ items: [] });
+  expect((await asked('nothing', operator.token)).status).toBe(404);
+  expect((await asked('jobs', operator.token, '?cursor=1.1.1')).status).toBe(400);
+  expect((await asked('jobs', token)).status).toBe(403);
   const verified = await verify?.();
   expect([verified?.code, verified?.stdout]).toEqual([1, expect.stringContaining('parked')]);
   const rebuilt = await rebuild?.();

@@ -184,6 +184,10 @@ test('every answer, the good ones and the problems, is as /openapi.json says', a
       const place = '/v1/ops/projections/{name}/verify';
       for (const query of ['?dryRun=true', '']) await ask('POST', `${path}${query}`, { token: who }, place);
       await ask('POST', path, { token: who, body: { sample: 2 } }, place);
+      const parked = `/v1/ops/projections/${name}/parked`;
+      for (const query of ['', '?limit=0']) {
+        await ask('GET', `${parked}${query}`, { token: who }, '/v1/ops/projections/{name}/parked');
+      }
     }
     await ask('GET', '/v1/ops/events?limit=1', { token: who }, '/v1/ops/events');
     await ask('GET', '/v1/ops/events?limit=0', { token: who }, '/v1/ops/events');

@@ -145,6 +145,7 @@ describe.each(['redrive', 'discard'])('POST /v1/ops/dead-letters/%s', (settling)
     ['all of them and some of them', { filter: { all: true, type: 'a' }, reason: 'x' }],
     ['not all of them', { filter: { all: false }, reason: 'x' }],
     ['no ids', { filter: { ids: [] }, reason: 'x' }],
+    ['what is no id', { filter: { ids: [jobId, 'job-1'] }, reason: 'x' }],
     ['too many ids', { filter: { ids: Array(1001).fill(jobId) }, reason: 'x' }],
     ['a criterion that there is not', { filter: { before: 'now' }, reason: 'x' }],
     ['no reason', { filter: { all: true } }],

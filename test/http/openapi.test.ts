@@ -74,6 +74,7 @@ describe('the OpenAPI document', () => {
       'get /v1/ops/overview',
       'get /v1/ops/partitions',
       'get /v1/ops/projections',
+      'get /v1/ops/projections/{name}/parked',
       'get /v1/ops/projections/{name}/rebuild',
       'get /v1/ops/queues',
       'get /v1/ops/queues/{name}',

@@ -159,6 +159,7 @@ export function everyRoute({ server = {}, ...overrides }: Overrides = {}) {
     listSchedules: async () => [],
     listOperations: async () => [],
     readStanding: async () => standing,
+    listParked: async () => undefined,
     partitions: 4,
     readFeed: async () => ({ events: [], end: [], more: false, whole: true }),
     placesNow: async () => [],

@@ -1,6 +1,7 @@
 import { byLane, foreseeSettling, requestSettling } from '../../app/settling.ts';
 import type { JobAccepted } from '../../commands/jobs/requests.ts';
 import type { Settling, SettlingPayload } from '../../domain/dead-letters.ts';
+import { parseStreamId } from '../../domain/ids.ts';
 import type { LetterFilter } from '../../projections/dead-letters/queries.ts';
 import { agreed, type ChangeOptions, checked, contextOf, RefusedError } from '../changes.ts';
 import { UsageError } from '../exit.ts';
@@ -52,6 +53,7 @@ export function settleLetters(settling: Settling) {
 
 /** An empty filter is more often a mistake than a wish, so all letters have to be asked for. */
 function chosen(ids: readonly string[], options: Options): SettlingPayload['filter'] {
+  for (const id of ids) if (!parseStreamId(id, 'job')) throw new UsageError(`${id} is no id of a job.`);
   const filter = { ...filterOf(options), ...(ids.length > 0 ? { ids: [...ids] } : {}) };
   const named = Object.keys(filter).length > 0;
   if (named && options.all)

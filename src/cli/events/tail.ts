@@ -13,6 +13,9 @@ export async function tailEvents(options: FilterOptions & { readonly json?: bool
   void Promise.race([once(process, 'SIGINT'), once(process, 'SIGTERM')]).then(() => ended.abort());
   await withInstallation(async (side, base) => {
     const filter = filterOf(options);
+    const because = side.store.fencedBecause();
+    if (because !== undefined)
+      console.error(`Commits are stopped, so there may be nothing to follow: ${because}`);
     const after = filter.from ? firstPlaces(side.store.keys.length) : await placesNow(feedOf(side));
     const following = openFollowing(base, side, 'cli');
     const draw = eventLines(options.json);

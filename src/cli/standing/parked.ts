@@ -1,10 +1,12 @@
 import type { Command } from 'commander';
+import { createHmacs } from '../../access/signing.ts';
 import { groupOfReadModel } from '../../app/groups.ts';
 import { type Position, parsePosition } from '../../domain/position.ts';
+import { readPositionCursor, writePositionCursor } from '../../http/cursors.ts';
+import { parkedListOf } from '../../http/standing/parked.ts';
 import { listParked, type ParkedView } from '../../projections/parked-events.ts';
 import { RefusedError } from '../changes.ts';
 import { examples } from '../examples.ts';
-import { UsageError } from '../exit.ts';
 import { withPostgres } from '../installation.ts';
 import { type ListOptions, listOptions, printList } from '../output/pages.ts';
 import type { Column } from '../output/table.ts';
@@ -32,21 +34,22 @@ const columns: readonly Column<ParkedView>[] = [
 function list(name: string, options: ListOptions): Promise<void> {
   const group = groupOfReadModel(name);
   if (group === undefined) throw new RefusedError('not_found', `There is no read model ${name}.`);
-  return withPostgres((db) =>
-    printList<ParkedView, Position>({
+  return withPostgres((db, config) => {
+    const hmac = createHmacs(config.HMAC_KEY);
+    const list = parkedListOf(name);
+    return printList<ParkedView, Position>({
       options,
       columns,
       read: ({ before, limit }) => listParked(db, group, { after: before, limit }),
       after: ({ position }) => placeOf(position),
-      // Positions are no secret, and those of a list are in order.
-      readCursor: (text) => (text === undefined ? undefined : placeOf(text)),
-      writeCursor: ({ partition, epoch, seq }) => `${partition}.${epoch}.${seq}`,
-    }),
-  );
+      readCursor: (text) => readPositionCursor(hmac, list, text),
+      writeCursor: (after) => writePositionCursor(hmac, list, after),
+    });
+  });
 }
 
 function placeOf(text: string): Position {
   const position = parsePosition(text);
-  if (!position) throw new UsageError(`--cursor ${text} is no position.`);
+  if (!position) throw new Error(`${text} is no position`);
   return position;
 }

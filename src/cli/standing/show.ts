@@ -134,6 +134,9 @@ export function listGroups({ json }: { readonly json?: boolean }): Promise<void>
 export function listProjections({ json }: { readonly json?: boolean }): Promise<void> {
   return withStanding(async (read) => {
     const { projections: items, overview } = (await read()).standing;
+    // Which there are is written there alone: an empty list would be a lie.
+    if (!overview.postgres.ok)
+      throw new StoreUnavailableError(`Postgres can’t be read: ${overview.postgres.detail}`);
     if (json) console.log(JSON.stringify({ items }));
     else createTable(projectionColumns, process.stdout).draw(items);
     sayWhatIsAway(overview);

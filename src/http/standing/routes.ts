@@ -4,6 +4,7 @@ import { operatorOf } from '../operators.ts';
 import { Problem } from '../problems.ts';
 import { NotModified } from '../schemas.ts';
 import type { Routes } from '../types.ts';
+import { type ParkedDeps, parkedRoute } from './parked.ts';
 import {
   GroupStanding,
   Groups,
@@ -25,10 +26,10 @@ export type Standing = {
   readonly projections: readonly ProjectionStanding[];
 };
 
-export type StandingRoutesDeps = { readonly readStanding: () => Promise<Standing> };
+export type StandingRoutesDeps = ParkedDeps & { readonly readStanding: () => Promise<Standing> };
 
 /** How far everything is, and who does it. For operators. */
-export function standingRoutes({ readStanding }: StandingRoutesDeps): Routes {
+export function standingRoutes({ readStanding, ...parked }: StandingRoutesDeps): Routes {
   return (app) => {
     const operation = (operationId: string, summary: string) => ({
       operationId,
@@ -129,9 +130,13 @@ export function standingRoutes({ readStanding }: StandingRoutesDeps): Routes {
       },
       async (request, reply) => {
         operatorOf(request);
+        const { overview, projections } = await readStanding();
+        // Which there are is written there alone: none would be a lie.
+        if (!overview.postgres.ok) throw new Problem('read_store_unavailable', 'The database is away.');
         revalidatedList(reply);
-        return { items: [...(await readStanding()).projections] };
+        return { items: [...projections] };
       },
     );
+    parkedRoute(app, parked);
   };
 }
