@@ -63,6 +63,7 @@ const REQUEST_TIMEOUT_MS = 30_000;
 
 /** What pages of other origins may read of an answer. */
 const EXPOSED_HEADERS = [
+  'allow',
   'durability',
   'etag',
   'idempotency-replayed',

@@ -42,8 +42,22 @@ async function groupStanding(
     ...(redis ? { members: membersOf(redis, name), owned: shares.filter(({ owner }) => owner).length } : {}),
     ...together(shares),
     ...(kind === 'projection' && postgres ? { parked: postgres.parked.get(name)?.events ?? 0 } : {}),
+    ...pendingOf(found, name),
     ...pauseOf(found, name),
     shares,
+  };
+}
+
+function pendingOf(
+  { deps, redis }: Found,
+  group: string,
+): Pick<GroupStanding, 'pending' | 'oldestPendingSeconds'> {
+  const pending = redis?.pending.get(group);
+  if (!pending) return {};
+  const { count, since } = pending;
+  return {
+    pending: count,
+    ...(since === undefined ? {} : { oldestPendingSeconds: secondsSince(deps, since) }),
   };
 }
 
@@ -79,6 +93,11 @@ export async function projectionStandings(found: Found): Promise<ProjectionStand
   );
 }
 
+/** To a tenth. */
+function secondsSince({ now }: Found['deps'], time: number): number {
+  return Math.max(0, Math.round((now().getTime() - time) / 100) / 10);
+}
+
 async function sharesOf(found: Found, group: string, kind: GroupStanding['kind']): Promise<Share[]> {
   const { deps, redis, postgres } = found;
   return Promise.all(
@@ -95,9 +114,7 @@ async function sharesOf(found: Found, group: string, kind: GroupStanding['kind']
         ...(target === undefined ? {} : { target }),
         ...(behind === undefined ? {} : { lagEvents: behind }),
         ...(behind === 0 ? { lagSeconds: 0 } : {}),
-        ...(since === undefined
-          ? {}
-          : { lagSeconds: Math.max(0, Math.round((deps.now().getTime() - since) / 100) / 10) }),
+        ...(since === undefined ? {} : { lagSeconds: secondsSince(deps, since) }),
       };
     }),
   );

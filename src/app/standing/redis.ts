@@ -6,6 +6,7 @@ import { readUpTo } from '../../consumers/read-up-to.ts';
 import type { Place } from '../../domain/feed.ts';
 import { readMetas } from '../../eventstore/meta.ts';
 import type { PartitionKeys } from '../../eventstore/partitions.ts';
+import { type Pending, readPending } from './pending.ts';
 
 const ROLES = ['api', 'projectors', 'workers'] as const;
 
@@ -27,6 +28,8 @@ export type RedisStanding = {
   readonly owners: ReadonlyMap<string, readonly (string | undefined)[]>;
   /** Of reactors, by partition; seq 0: it has read nothing yet. */
   readonly cursors: ReadonlyMap<string, readonly Place[]>;
+  /** Of lanes. */
+  readonly pending: ReadonlyMap<string, Pending>;
 };
 
 type Deps = { readonly redis: Redis; readonly keys: readonly PartitionKeys[]; readonly prefix: string };
@@ -38,12 +41,13 @@ export async function readRedis(
   reactors: readonly string[],
 ): Promise<RedisStanding> {
   const { redis, keys, prefix } = deps;
-  const [metas, lengths, firsts, members, cursors] = await Promise.all([
+  const [metas, lengths, firsts, members, cursors, pending] = await Promise.all([
     readMetas(redis, keys),
     inOne(redis, keys, (pipeline, { log }) => pipeline.xlen(log)),
     inOne(redis, keys, (pipeline, { log }) => pipeline.xrange(log, '-', '+', 'COUNT', 1)),
     Promise.all(ROLES.map(async (role) => [role, await aliveMembers(redis, prefix, role)] as const)),
     Promise.all(reactors.map(async (name) => [name, await cursorsOf(deps, name)] as const)),
+    readPending(redis, keys),
   ]);
   const of = new Set(groups);
   for (const [role, its] of members) {
@@ -61,7 +65,7 @@ export async function readRedis(
     const length = Number(lengths[partition]);
     return { epoch: meta.epoch, head: meta.seq, length, ...(first === undefined ? {} : { first }) };
   });
-  return { logs, members: new Map(members), owners: new Map(owners), cursors: new Map(cursors) };
+  return { logs, members: new Map(members), owners: new Map(owners), cursors: new Map(cursors), pending };
 }
 
 /** When the event after a place was decided, ms since 1970. Undefined: the log does not have it. */

@@ -27,7 +27,8 @@ export const groupColumns: readonly Column<GroupStanding>[] = [
   },
   {
     title: 'OLDEST',
-    of: ({ kind, lagEvents, lagSeconds }) => (kind === 'work' || lagEvents === 0 ? '' : age(lagSeconds)),
+    of: ({ kind, lagEvents, lagSeconds, oldestPendingSeconds: pending }) =>
+      kind === 'work' ? (pending === undefined ? '' : age(pending)) : lagEvents === 0 ? '' : age(lagSeconds),
     right: true,
   },
   {

@@ -48,6 +48,10 @@ export const GroupStanding = Type.Object({
   lagEvents: LagEvents,
   lagSeconds: LagSeconds,
   parked: Type.Optional(Count('Events that it could not apply.')),
+  pending: Type.Optional(Count('Of a lane: what its owners have taken and not finished.')),
+  oldestPendingSeconds: Type.Optional(
+    Seconds('How long ago the oldest of that came. Absent: there is none.'),
+  ),
   paused: Type.Optional(Pause),
   shares: Type.Array(Type.Object(share)),
 });
