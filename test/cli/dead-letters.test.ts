@@ -70,7 +70,7 @@ test('dead letters are listed by what they died of, and each is shown with its a
   expect(shown.stdout).toMatch(/ATTEMPT +FAILED \(UTC\) +WORKER/);
   const { failures } = JSON.parse((await cli('show', id, '--json')).stdout);
   expect(failures).toMatchObject([{ attempt: 1, final: true, worker: expect.any(String) }]);
-  const mistyped = await cli('redrive', `${id}x`, '--reason', 'a mistake', '--yes');
+  const mistyped = await cli('redrive', id.slice(0, 8), '--reason', 'a mistake', '--yes');
   expect([mistyped.code, mistyped.stdout]).toEqual([2, '']);
   const none = await cli('show', 'job-00aaaaaaaaaaaaaaaaaaaa');
   expect([none.code, none.stdout]).toEqual([1, '']);
