@@ -89,6 +89,8 @@ local k, a = 4, 7
 local last_seqs, text = {}, meta[4]
 -- Entries that are finished, by stream: a call for each would cost as much as an event.
 local done = {}
+-- Of leases, by key: commits of a call have few.
+local tokens = {}
 
 for _ = 1, ARGV[6] do
   local next_k, next_a = k + ARGV[a], a + 2 + ARGV[a + 1]
@@ -98,7 +100,9 @@ for _ = 1, ARGV[6] do
   local code, value = 0, 0
 
   if not plain and find(shape, 'l', 1, true) then
-    if call('HGET', KEYS[k], 'token') ~= ARGV[a] then code = 4 end
+    local lease = KEYS[k]
+    tokens[lease] = tokens[lease] or call('HGET', lease, 'token')
+    if tokens[lease] ~= ARGV[a] then code = 4 end
     k, a = k + 1, a + 1
   end
 
