@@ -14,11 +14,15 @@ export function inSpan<R extends JobOutcome | object>(
   now: Date,
   work: () => Promise<R>,
 ): Promise<R> {
-  return withSpan(`${SPAN.process} ${job.type}`, spanOf(job, run, now), async (span: Span) => {
-    const outcome = await work();
-    span.setAttribute(ATTR.outcome, typeof outcome === 'string' ? outcome : 'gone');
-    return outcome;
-  });
+  return withSpan(`${SPAN.process} ${job.type}`, spanOf(job, run, now), (span: Span) =>
+    span.isRecording() ? noted(span, work()) : work(),
+  );
+}
+
+async function noted<R extends JobOutcome | object>(span: Span, work: Promise<R>): Promise<R> {
+  const outcome = await work;
+  span.setAttribute(ATTR.outcome, typeof outcome === 'string' ? outcome : 'gone');
+  return outcome;
 }
 
 function spanOf(job: JobToRun, run: JobRun, now: Date) {

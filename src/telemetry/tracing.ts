@@ -24,7 +24,10 @@ export { type Attributes, type Context, type Span, SpanKind } from '@opentelemet
 /** Jaeger and Tempo load traces with more links badly or not at all; also the limit of OpenTelemetry's specification. */
 export const MAX_LINKS = 128;
 
-const TRACEPARENT = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
+const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$/;
+
+/** Of a traceparent of version 00. */
+const LENGTH = 55;
 
 /** How a span is made. */
 export type SpanDetails = {
@@ -156,11 +159,15 @@ export function formatTraceparent(span: SpanContext): string | undefined {
  */
 export function parseTraceparent(traceparent: string | undefined): SpanContext | undefined {
   if (traceparent === undefined || traceparent.length > 512) return undefined;
-  const [, version, traceId, spanId, flags, more] = TRACEPARENT.exec(traceparent) ?? [];
-  if (traceId === undefined || spanId === undefined || flags === undefined) return undefined;
-  if (version === 'ff' || (version === '00' && more !== undefined)) return undefined;
-  const traceFlags = Number.parseInt(flags, 16) & TraceFlags.SAMPLED;
-  const span = { traceId, spanId, traceFlags, isRemote: true };
+  // Its parts have fixed places; every job's is read, and captures cost more than the rest.
+  if (!TRACEPARENT.test(traceparent) || traceparent.startsWith('ff')) return undefined;
+  if (traceparent.startsWith('00') && traceparent.length > LENGTH) return undefined;
+  const span = {
+    traceId: traceparent.slice(3, 35),
+    spanId: traceparent.slice(36, 52),
+    traceFlags: Number.parseInt(traceparent.slice(53, LENGTH), 16) & TraceFlags.SAMPLED,
+    isRemote: true,
+  };
   return isValid(span) ? span : undefined;
 }
 
