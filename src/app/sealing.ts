@@ -1,4 +1,11 @@
-import { type PersonKey, PersonKeyMissingError, seal, sealJson } from '../access/people.ts';
+import {
+  MasterKeyMissingError,
+  type PersonKey,
+  PersonKeyMissingError,
+  seal,
+  sealJson,
+  UnsealError,
+} from '../access/people.ts';
 import { createPersonKeys, type PersonKeys } from '../access/person-keys.ts';
 import { holdsSealed, mapSealed, openDeep } from '../access/sealed.ts';
 import type { SealJob } from '../commands/handle.ts';
@@ -75,12 +82,18 @@ export function openSealing(config: Config, db: Db, store?: Pick<EventStore, 'lo
     },
     async opened<T>(owner: string | undefined, value: T): Promise<T> {
       if (owner === undefined || !holdsSealed(value)) return value;
-      const sealer = await load(owner);
+      const sealer = await load(owner).catch(missingIfDamaged);
       if (typeof sealer !== 'string') return sealer.open(value) as T;
       const said = sealer === 'erased' ? ERASED : MISSING;
       return mapSealed(value, () => said) as T;
     },
   };
+}
+
+/** What is shown of a person whose key does not unwrap must not keep others' off a list: it is a fault of that person's row. */
+function missingIfDamaged(error: unknown): 'missing' {
+  if (error instanceof UnsealError || error instanceof MasterKeyMissingError) return 'missing';
+  throw error;
 }
 
 function sealerOf(person: PersonKey): Sealer {

@@ -13,6 +13,7 @@ import { PLAIN, type Sealer, sealedFailure } from '../domain/jobs/personal.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import { backoffMs } from './backoff.ts';
 import type { JobDefinition } from './define-job.ts';
+import { fingerprintForAll } from './fingerprint.ts';
 import type { Performed } from './perform.ts';
 import { persistently } from './persistently.ts';
 
@@ -97,7 +98,9 @@ async function fail(
   },
 ): Promise<JobOutcome> {
   const { final, ignoredAbort } = failed;
-  const error = sealedFailure(failed.error, around.sealer);
+  const isPlain = around.sealer === PLAIN;
+  const said = isPlain ? failed.error : { ...failed.error, fingerprint: fingerprintForAll(failed.error) };
+  const error = sealedFailure(said, around.sealer);
   const delay = (failed.retryAfterMs ?? 0) + backoffMs(run.turn, definition.retry, deps.random());
   const retryAt = new Date(deps.now().getTime() + delay);
   const failure = { error, retryAt, final, ignoredAbort, worker: deps.worker };
@@ -105,7 +108,7 @@ async function fail(
   if (outcome === 'retried') deps.onTimer(partitionOf(run.taken.jobId), retryAt.getTime());
   // Of a person's job what it says is for who may open it.
   const { name, fingerprint } = error;
-  const fields = { error: around.sealer === PLAIN ? error : { name, fingerprint }, ignoredAbort };
+  const fields = { error: isPlain ? error : { name, fingerprint }, ignoredAbort };
   if (outcome === 'retried') around.logger().warn({ ...fields, retryAt }, 'attempt failed');
   else if (outcome === 'failed') around.logger().warn(fields, 'dead-lettered');
   return outcome;

@@ -27,6 +27,20 @@ export function fingerprint(error: {
   return createHash('sha256').update(text).digest('hex').slice(0, 16);
 }
 
+/**
+ * The fingerprint of a failure whose message is for its owner alone. Where nothing but the message told it apart, its name
+ * does: whoever guesses a message could find it in a hash of it, also after its owner was erased.
+ */
+export function fingerprintForAll(failure: {
+  readonly name: string;
+  readonly stack?: string | undefined;
+  readonly fingerprint?: string | undefined;
+}): string {
+  const [own = ''] = (failure.stack ?? '').split('\ncaused by: ', 1);
+  const hasPlace = placesOf(own).length > 0;
+  return (hasPlace && failure.fingerprint) || fingerprint({ name: failure.name, message: '' });
+}
+
 /** `<function> <file>` of each frame of our own, the innermost first. */
 function placesOf(stack: string): string[] {
   const places: string[] = [];

@@ -1,6 +1,6 @@
 import { fileURLToPath } from 'node:url';
 import { expect, it } from 'vitest';
-import { fingerprint } from '../../src/consumers/fingerprint.ts';
+import { fingerprint, fingerprintForAll } from '../../src/consumers/fingerprint.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const error = (stack: string, more: { name?: string; message?: string; code?: string } = {}) => ({
@@ -49,4 +49,16 @@ it('A fingerprint of what has no place goes by its message, without ids and numb
   const of = (message: string) => fingerprint({ name: 'Error', message });
   expect(of('order 17 of "Ada" (job-00a1b2) timed out')).toBe(of('order 4 of "Bob" (job-0fzz99) timed out'));
   expect(of('order 17 timed out')).not.toBe(of('order 17 was refused'));
+});
+
+it('A fingerprint that all may see says nothing of a message that its owner alone may', () => {
+  const of = (name: string, message: string, stack?: string) =>
+    fingerprintForAll({ name, stack, fingerprint: fingerprint({ name, message, stack }) });
+  expect(of('Error', 'no letter for Ada')).toBe(of('Error', 'no letter for Bob'));
+  expect(of('Error', 'no letter for Ada')).not.toBe(of('RangeError', 'no letter for Ada'));
+  const elsewhere = 'Error: no letter for Ada\n    at f (/elsewhere/f.ts:1:1)';
+  const caused = `${elsewhere}\ncaused by: Error: x\n${at('shrink', 'src/consumers/thumbnail.ts')}`;
+  expect(of('Error', 'no letter for Ada', caused)).toBe(of('Error', 'no letter for Bob'));
+  const { name, message, stack } = error(at('shrink', 'src/consumers/thumbnail.ts'));
+  expect(of(name, message, stack)).toBe(fingerprint({ name, message, stack }));
 });

@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Type } from 'typebox';
 import { describe, expect, it, onTestFinished } from 'vitest';
 import { defineJob, RetryLaterError, SnoozeError } from '../../src/consumers/define-job.ts';
+import { PLAIN } from '../../src/domain/jobs/personal.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { type Run, runWorkers, testJob } from './running.ts';
 import { enqueue, history, jobState, openWorld, until } from './support.ts';
@@ -131,4 +132,31 @@ describe('A handler may', () => {
     expect(data.error.stack).toMatch(/fetch failed[\s\S]*caused by: Error: connect ECONNREFUSED/);
     expect(data.worker).toMatch(/#/);
   });
+});
+
+it('What a person’s job fails with is sealed, and told apart by nothing that follows from its message', async () => {
+  const { world, store } = await openWorld();
+  const sealer = { ...PLAIN, text: () => 'sealed:v1:AAAA' };
+  const job = testJob(
+    async ({ job: { payload } }) => {
+      throw `no letter for ${payload}`;
+    },
+    { maxAttempts: 1 },
+  );
+  await runWorkers(world, store, [job], {
+    seals: { ready: () => sealer, load: async () => sealer },
+  });
+  const owner = 'acc-00ada';
+  const ids = [
+    await enqueue(store, { owner, payload: 'Ada' }),
+    await enqueue(store, { owner, payload: 'Bob' }),
+  ];
+  const failures = [];
+  for (const id of ids) {
+    await until(async () => expect((await jobState(store, id)).phase).toBe('failed'));
+    failures.push((await history(store, id)).at(-1)?.data.error);
+  }
+  const fingerprint = expect.stringMatching(/^[0-9a-f]{16}$/);
+  expect(failures[0]).toEqual({ name: 'Error', message: 'sealed:v1:AAAA', fingerprint });
+  expect(failures[1]).toEqual(failures[0]);
 });

@@ -359,6 +359,30 @@ describe('what the jobs of an erased person say', () => {
   });
 });
 
+it('a person whose key was damaged keeps nobody else off an operator’s list, and is shown to be at fault', async () => {
+  const { world, installation } = await sharedSetting();
+  await Promise.all([installation.start('api'), installation.start('projectors')]);
+  const client = installation.client();
+  const [ada, bob] = [await registered(installation), await registered(installation)];
+  const operator = await installation.operator();
+  const runAt = new Date(Date.now() + 3_600_000).toISOString();
+  for (const { token, name } of [ada, bob]) {
+    const body = { type: 'echo', payload: {}, runAt, orderingKey: name };
+    expect((await client.send('POST', '/v1/jobs', { token, body })).status).toBe(202);
+  }
+  await world.db
+    .updateTable('person_keys')
+    .set({ wrapped_key: randomBytes(60) })
+    .where('account_id', '=', ada.id)
+    .execute();
+  const shown = async () => {
+    const { status, body } = await client.send('GET', '/v1/jobs', operator);
+    expect(status).toBe(200);
+    return (body.items as { orderingKey: string }[]).map(({ orderingKey }) => orderingKey).toSorted();
+  };
+  await expect.poll(shown, { timeout: 15_000 }).toEqual([bob.name, '[key missing]'].toSorted());
+});
+
 describe('an erasure', () => {
   it('is known from the ledger where read models lag behind: no job of theirs fails for want of the key', async () => {
     const { world, installation } = await sharedSetting();
