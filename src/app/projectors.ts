@@ -3,6 +3,7 @@ import { observeLedger } from '../consumers/observe-ledger.ts';
 import { startProjectors } from '../consumers/projectors.ts';
 import { createReactorGroup } from '../consumers/reactor.ts';
 import { codec } from '../domain/events.ts';
+import { gatherMoves } from '../eventstore/gathered-moves.ts';
 import { openPool } from '../eventstore/postgres.ts';
 import { type Observe, observeProjection } from '../projections/observe.ts';
 import type { AnyProjection, AnyRow } from '../projections/projection.ts';
@@ -45,8 +46,9 @@ export async function startProjectorRole(base: Base): Promise<Role> {
       measure(applied, startTime, parked);
     };
   };
+  const pass = gatherMoves(db);
   const reading = <R extends AnyRow>(projection: AnyProjection<R>) =>
-    createProjectionGroup({ db, projection, codec, observe: observing(projection) });
+    createProjectionGroup({ db, projection, codec, pass, observe: observing(projection) });
   const groups = [
     createLedger(pool, db, { observe: observeLedger }),
     ...Object.values(forEachReadModel(reading)),

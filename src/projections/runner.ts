@@ -1,16 +1,18 @@
-import { type Kysely, sql, type Transaction } from 'kysely';
+import type { Kysely } from 'kysely';
 import type { RawEvent } from '../domain/event.ts';
 import type { EventCodec, RecordedEvent } from '../domain/events.ts';
-import { type CheckpointMove, moveCheckpoint, openCheckpoint } from '../eventstore/checkpoints.ts';
+import { type CheckpointMove, openCheckpoint } from '../eventstore/checkpoints.ts';
+import type { MoveAlone } from '../eventstore/gathered-moves.ts';
 import type { Checkpoint, OrderedGroup } from '../eventstore/types.ts';
-import { type Loaded, loadRows, moveAndUpsert, upsertRows } from './bulk.ts';
+import { type Loaded, loadRows, moveAndUpsert } from './bulk.ts';
 import type { Database } from './database.ts';
-import { type Concern, foldBatch, mayConcern, messageOf, readBatch } from './fold.ts';
+import { type Concern, foldBatch, mayConcern, readBatch } from './fold.ts';
 import { liveReadModel, type ReadModel } from './generations.ts';
 import { beginsRow, type KeptRows, keptRows } from './kept-rows.ts';
 import type { Observe } from './observe.ts';
 import { type ParkedEvent, parkEvents } from './parked.ts';
 import { type AnyProjection, type AnyRow, groupOf } from './projection.ts';
+import { isUnwritable, writeSingly } from './write-singly.ts';
 
 export type ProjectionGroupOptions<R extends AnyRow> = {
   readonly db: Kysely<Database>;
@@ -18,6 +20,8 @@ export type ProjectionGroupOptions<R extends AnyRow> = {
   readonly codec: EventCodec;
   /** `observeProjection`, unless whoever runs the group measures it. Must not throw: the batch stands. */
   readonly observe?: Observe;
+  /** Moves the checkpoint past events that are none of its business. Default: each time at once, by itself. */
+  readonly pass?: MoveAlone;
   /** Called once a batch is visible, to wake those who wait for it. Must not throw either. */
   readonly onApplied?: (partition: number, checkpoint: Checkpoint) => void;
 };
@@ -54,7 +58,8 @@ export function createProjectionGroup<R extends AnyRow>(options: ProjectionGroup
       const startTime = Date.now();
       const { model, kept } = models.get(partition) ?? (await takeOver(partition));
       const batch = { partition, from, events, token };
-      const { applied, parked, to } = await applyBatch(db, model, codec, batch, { kept });
+      const { pass } = options;
+      const { applied, parked, to } = await applyBatch(db, model, codec, batch, { kept, pass });
       options.observe?.(applied, startTime, parked);
       options.onApplied?.(partition, to);
       return to;
@@ -72,12 +77,15 @@ export class PoisonedEventError extends Error {
   }
 }
 
+const NOTHING = { rows: new Map<string, never>(), blocked: new Set<string>() } as const;
+
 type Applied = { readonly applied: readonly RecordedEvent[]; readonly parked: readonly ParkedEvent[] };
 
 /**
  * Applies a batch to a generation: its rows, what is parked, and the checkpoint, all or nothing.
  * @param options.parks default true; else what can't be applied is a `PoisonedEventError`
  * @param options.kept the partition's rows as earlier batches left them; default: all are loaded
+ * @param options.pass moves the checkpoint where no event concerns a row; default: as where some do
  * @returns the events that were applied, those that were parked, and where the checkpoint is now
  */
 export async function applyBatch<R extends AnyRow>(
@@ -90,11 +98,24 @@ export async function applyBatch<R extends AnyRow>(
     readonly events: readonly RawEvent[];
     readonly token: number;
   },
-  { parks = true, kept }: { readonly parks?: boolean; readonly kept?: KeptRows<R> } = {},
+  {
+    parks = true,
+    kept,
+    pass,
+  }: {
+    readonly parks?: boolean;
+    readonly kept?: KeptRows<R> | undefined;
+    readonly pass?: MoveAlone | undefined;
+  } = {},
 ): Promise<Applied & { readonly to: Checkpoint }> {
   const { partition, from, events, token } = given;
   const move = { group: model.group, partition, from, to: endOf(partition, from, events), token };
   const batch = readBatch(model.projection, codec, events);
+  if (batch.length === 0 && pass) {
+    await pass(move);
+    kept?.moved(move, NOTHING, NOTHING.rows, []);
+    return { applied: [], parked: [], to: move.to };
+  }
   const refuse = (parked: readonly ParkedEvent[]) => {
     const [first] = parked;
     if (first && !parks) throw new PoisonedEventError(first);
@@ -136,16 +157,17 @@ async function rowsOf<R extends AnyRow>(
 
 /** Where a batch ends. Throws where it is not what follows `from`: a gap would be lost without a trace. */
 function endOf(partition: number, from: Checkpoint, events: readonly RawEvent[]): Checkpoint {
-  let to = from;
+  let { seq } = from;
   for (const event of events) {
-    if (event.partition !== partition || event.seq !== to.seq + 1) {
+    if (event.partition !== partition || event.seq !== seq + 1) {
       throw new Error(
-        `partition ${partition}: event ${event.partition}/${event.seq} does not follow seq ${to.seq}`,
+        `partition ${partition}: event ${event.partition}/${event.seq} does not follow seq ${seq}`,
       );
     }
-    to = { epoch: event.epoch, seq: event.seq, eventId: event.id };
+    seq++;
   }
-  return to;
+  const last = events.at(-1);
+  return last ? { epoch: last.epoch, seq, eventId: last.id } : from;
 }
 
 async function writeTogether<R extends AnyRow>(
@@ -167,65 +189,4 @@ async function writeTogether<R extends AnyRow>(
     });
   }
   return { applied, parked, rows };
-}
-
-/**
- * Event by event, for a batch in which one row can't be written: the event that made it so is found and
- * parked, as one that can't be reduced. Slow, and rare.
- */
-async function writeSingly<R extends AnyRow>(
-  db: Kysely<Database>,
-  model: ReadModel<R>,
-  move: CheckpointMove,
-  batch: readonly Concern[],
-  loaded: Loaded<R>,
-  refuse: (parked: readonly ParkedEvent[]) => void,
-): Promise<Applied> {
-  const rows = new Map(loaded.rows);
-  const blocked = new Set(loaded.blocked);
-  const applied: RecordedEvent[] = [];
-  const left: ParkedEvent[] = [];
-  await db.transaction().execute(async (trx) => {
-    await moveCheckpoint(trx, move);
-    for (const concern of batch) {
-      const folded = foldBatch(model.projection, [concern], { rows, blocked });
-      const error = await written(trx, () => upsertRows(trx, model, folded.rows));
-      const parked =
-        error === undefined
-          ? folded.parked
-          : [{ event: concern.raw, rowKey: concern.key, because: 'row' as const, error }];
-      refuse(parked);
-      await parkEvents(trx, move.group, parked);
-      for (const { rowKey } of parked) blocked.add(rowKey);
-      left.push(...parked);
-      if (error !== undefined) continue;
-      for (const [key, row] of folded.rows) rows.set(key, row);
-      applied.push(...folded.applied);
-    }
-  });
-  return { applied, parked: left };
-}
-
-/** Undefined: it is written. Else why it can't be; the transaction stands as if it had not been tried. */
-async function written(trx: Transaction<Database>, write: () => Promise<void>): Promise<string | undefined> {
-  await sql`SAVEPOINT event`.execute(trx);
-  try {
-    await write();
-    await sql`RELEASE SAVEPOINT event`.execute(trx);
-    return undefined;
-  } catch (error) {
-    if (!isUnwritable(error)) throw error;
-    await sql`ROLLBACK TO SAVEPOINT event`.execute(trx);
-    return messageOf(error);
-  }
-}
-
-/** SQLSTATE classes 22 (a value that the type can't hold) and 23 (a constraint): no retry would help. */
-export function isUnwritable(error: unknown): boolean {
-  return (
-    error instanceof Error &&
-    'code' in error &&
-    typeof error.code === 'string' &&
-    /^2[23]...$/.test(error.code)
-  );
 }

@@ -328,6 +328,20 @@ export const RULES: readonly Rule[] = [
     },
   },
   {
+    rule: 'Of checkpoints that move together each moves under the newest token, from where its batch began, or not',
+    without: [
+      {
+        file: 'src/eventstore/gathered-moves.ts',
+        from: '\n      AND c.token <= given.token AND c.seq = from_seq AND c.event_id IS NOT DISTINCT FROM from_event_id\n',
+        to: '\n',
+      },
+    ],
+    test: {
+      file: 'test/eventstore/gathered-moves.test.ts',
+      name: 'one whose token is stale stays, and its owner is told; the others move',
+    },
+  },
+  {
     rule: 'A batch is bound to the server that it was read from: what a restart lost is not applied',
     without: [
       {

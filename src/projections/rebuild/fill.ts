@@ -12,7 +12,8 @@ import { foldBatch, readBatch } from '../fold.ts';
 import type { ReadModel } from '../generations.ts';
 import { type ParkedEvent, parkEvents } from '../parked.ts';
 import type { AnyRow } from '../projection.ts';
-import { applyBatch, isUnwritable, PoisonedEventError } from '../runner.ts';
+import { applyBatch, PoisonedEventError } from '../runner.ts';
+import { isUnwritable } from '../write-singly.ts';
 
 /** Rows of one statement, and how large they may be together: Postgres takes 256 MB in one parameter of its kind. */
 const SLICE = 2_000;
