@@ -101,7 +101,7 @@ export async function createInstallation(servers: {
           return (await running.readyz().catch(() => undefined))?.status === 200;
         },
         `${role} to be ready`,
-        30_000,
+        60_000,
         () => running.logs(),
       );
       return running;
