@@ -16,7 +16,7 @@ import { reactorsOf } from './reactors.ts';
 import { forEachReadModel } from './read-models.ts';
 import { createRebuilding } from './rebuilding.ts';
 import { untilNotNeeded } from './versions.ts';
-import { commandBasics } from './write-side.ts';
+import { commandBasics, SESSION_LIFETIME_MS } from './write-side.ts';
 
 const LEDGER_POOL = 4;
 
@@ -28,6 +28,7 @@ export async function startProjectorRole(base: Base): Promise<Role> {
   const trim = {
     windowEvents: config.LOG_KEEP_EVENTS,
     retentionMs: config.LOG_KEEP_SECONDS * 1000,
+    sessionLifetimeMs: SESSION_LIFETIME_MS,
     everyMs: TRIM_EVERY_MS,
   };
   const parts = await openParts(base, 'projectors');

@@ -18,7 +18,7 @@ import { randomText } from './random.ts';
 import { openSealing } from './sealing.ts';
 
 /** A session that nobody refreshes ends after thirty days. */
-const SESSION_LIFETIME_MS = 30 * 24 * 3_600_000;
+export const SESSION_LIFETIME_MS = 30 * 24 * 3_600_000;
 
 /** What is needed to send commands, over HTTP or from the command line. */
 export async function openWriteSide(base: Base, name: string, patience?: Parameters<typeof openParts>[2]) {

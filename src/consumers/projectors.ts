@@ -21,6 +21,7 @@ export type ProjectorDeps = RoleDeps & {
   readonly trim: {
     readonly windowEvents: number;
     readonly retentionMs: number;
+    readonly sessionLifetimeMs?: number;
     readonly everyMs: number;
   };
 };

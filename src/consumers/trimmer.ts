@@ -19,6 +19,8 @@ const FINAL: readonly DomainEventType[] = [
 ];
 /** Rows of the ledger looked at in one statement. */
 const SCAN = 10_000;
+/** Sessions looked at in one: none of them is in a hurry. */
+const SESSIONS = 200;
 
 export type TrimmerDeps = {
   readonly db: Kysely<LedgerTables>;
@@ -27,11 +29,13 @@ export type TrimmerDeps = {
   readonly windowEvents: number;
   /** Events stay at least this long after the ledger took them. */
   readonly retentionMs: number;
+  /** A session that nobody refreshes for so long is over, and no event says so. Default: for ever. */
+  readonly sessionLifetimeMs?: number;
 };
 
 /**
  * Shrinks a partition in Redis to what the ledger does not hold for good: trims the log, and evicts the states of
- * streams that have come to their end. Gated by the ledger's checkpoint as Postgres has it, and by nothing else: no group can hold the
+ * streams that have come to their end, or of sessions that nobody refreshed. Gated by the ledger's checkpoint as Postgres has it, and by nothing else: no group can hold the
  * log hostage, as who is behind reads the ledger.
  */
 export type Trimmer = {
@@ -41,6 +45,18 @@ export type Trimmer = {
 export function createTrimmer(deps: TrimmerDeps): Trimmer {
   /** Up to which seq states were evicted, by partition. */
   const evictedTo = new Map<number, number>();
+  /** The last session that was looked at, by partition: round and round. */
+  const lookedAt = new Map<number, string>();
+
+  async function abandoned(partition: number): Promise<StreamId[]> {
+    if (deps.sessionLifetimeMs === undefined) return [];
+    const { last, over } = await abandonedSessions(deps.db, {
+      ...{ partition, after: lookedAt.get(partition) ?? '' },
+      afterMs: deps.sessionLifetimeMs,
+    });
+    lookedAt.set(partition, last);
+    return over;
+  }
 
   return {
     async trim(partition) {
@@ -48,14 +64,15 @@ export function createTrimmer(deps: TrimmerDeps): Trimmer {
       if (!checkpoint || checkpoint.seq === 0) return { evicted: 0, trimmed: 0 };
       const from = evictedTo.get(partition) ?? (await evictedBefore(deps, partition));
       const upTo = Math.min(checkpoint.seq, from + SCAN);
-      const [evict, trimTo] = await Promise.all([
+      const [finished, sessions, trimTo] = await Promise.all([
         finishedStreams(deps.db, partition, from, upTo),
+        abandoned(partition),
         trimPoint(deps, partition, checkpoint.seq),
       ]);
       const done = await deps.store.maintain({
         partition,
         heldSeq: checkpoint.seq,
-        evict,
+        evict: [...finished, ...sessions],
         ...(trimTo ? { trimTo } : {}),
       });
       evictedTo.set(partition, upTo);
@@ -125,6 +142,25 @@ async function finishedStreams(
     .orderBy('seq')
     .execute();
   return [...new Set(rows.map(({ stream_id }) => stream_id as StreamId))];
+}
+
+/** Wherever their events lie: files may have them by the time that they are over. */
+async function abandonedSessions(
+  db: Kysely<LedgerTables>,
+  { partition, after, afterMs }: { partition: number; after: string; afterMs: number },
+): Promise<{ readonly last: string; readonly over: StreamId[] }> {
+  const all = `ses-${partition.toString(36).padStart(2, '0')}`;
+  const { rows } = await sql<{ id: StreamId; is_over: boolean | null }>`
+    SELECT h.stream_id AS id, (
+      SELECT b.appended_at FROM ledger_batches b WHERE b.partition = ${partition} AND b.last_seq >= h.seq
+      ORDER BY b.last_seq LIMIT 1
+    ) < now() - ${afterMs} * interval '1 ms' AS is_over
+    FROM (
+      SELECT stream_id, seq FROM stream_heads
+      WHERE stream_id > ${after === '' ? all : after} AND stream_id < ${`${all}~`} ORDER BY stream_id LIMIT ${SESSIONS}
+    ) AS h ORDER BY h.stream_id`.execute(db);
+  const over = rows.flatMap(({ id, is_over }) => (is_over ? [id] : []));
+  return { last: rows.length < SESSIONS ? '' : (rows.at(-1)?.id ?? ''), over };
 }
 
 /** The newest event that may leave the log; undefined: none. */

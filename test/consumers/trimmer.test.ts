@@ -1,6 +1,7 @@
+import { sql } from 'kysely';
 import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import { createLedger } from '../../src/consumers/ledger.ts';
-import { createTrimmer } from '../../src/consumers/trimmer.ts';
+import { createTrimmer, type TrimmerDeps } from '../../src/consumers/trimmer.ts';
 import type { StreamId } from '../../src/domain/ids.ts';
 import { readLogAfter } from '../../src/eventstore/log.ts';
 import { openPool } from '../../src/eventstore/postgres.ts';
@@ -10,7 +11,12 @@ import { createWorld } from '../support/world.ts';
 
 const partition = 0;
 
-async function trimmed(settings = { windowEvents: 0, retentionMs: 0 }) {
+async function trimmed(
+  settings: Pick<TrimmerDeps, 'windowEvents' | 'retentionMs' | 'sessionLifetimeMs'> = {
+    windowEvents: 0,
+    retentionMs: 0,
+  },
+) {
   const world = await createWorld();
   onTestFinished(() => world.dispose());
   const store = await openStore(world);
@@ -27,7 +33,7 @@ async function trimmed(settings = { windowEvents: 0, retentionMs: 0 }) {
   const trimmer = createTrimmer({ db: world.db, store, ...settings });
   const kept = (id: StreamId) => store.reader.redis.exists(store.keys[partition]?.state(id) ?? '');
   const length = () => store.reader.redis.xlen(store.keys[partition]?.log ?? '');
-  return { store, trimmer, kept, length, record };
+  return { world, store, trimmer, kept, length, record };
 }
 
 /** Commits `first`, then an event of this type, on a new stream. */
@@ -117,5 +123,27 @@ describe('the trimmer', () => {
     onTestFinished(() => void vi.useRealTimers());
     await trimmer.trim(partition);
     expect(await length()).toBe(3);
+  });
+
+  it('evicts the states of sessions that nobody refreshed for as long as they last, though no event ends them', async () => {
+    const day = 86_400_000;
+    const { world, store, trimmer, kept, record } = await trimmed({
+      ...{ windowEvents: 0, retentionMs: 0, sessionLifetimeMs: 30 * day },
+    });
+    const [left, refreshed, young] = [1, 2, 3].map(() => newStream(partition, 'ses'));
+    if (!left || !refreshed || !young) throw new Error('no streams');
+    await store.commit({ partition, appends: [append(left), append(refreshed)] });
+    await record();
+    await sql`UPDATE ledger_batches SET appended_at = now() - interval '31 days'`.execute(world.db);
+    await store.commit({ partition, appends: [append(refreshed, atVersion(1)), append(young)] });
+    await record();
+    await trimmer.trim(partition);
+    expect(await Promise.all([left, refreshed, young].map(kept))).toEqual([0, 1, 1]);
+    expect(await store.load(left, countFold)).toMatchObject({ version: 1, state: { count: 1 } });
+    // It goes round: what is over by the next time is found then, unless something came since that the ledger has not got.
+    await sql`UPDATE ledger_batches SET appended_at = now() - interval '31 days'`.execute(world.db);
+    await store.commit({ partition, appends: [append(young, atVersion(1))] });
+    await trimmer.trim(partition);
+    expect(await Promise.all([left, refreshed, young].map(kept))).toEqual([0, 0, 1]);
   });
 });

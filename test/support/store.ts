@@ -23,7 +23,7 @@ export async function openStore(
   return store;
 }
 
-export function newStream(partition = 0, kind: 'job' | 'email' = 'job'): StreamId {
+export function newStream(partition = 0, kind: 'job' | 'email' | 'ses' = 'job'): StreamId {
   return streamId(kind, partition, randomBytes(12).toString('hex'));
 }
 
