@@ -34,6 +34,8 @@ const RECONNECTING_MS = 20;
 export type Standing = {
   readonly group: string;
   readonly partition: number;
+  /** Of the lease; Postgres has it beside the checkpoint. */
+  readonly token: number;
   checkpoint: Checkpoint;
   /** It stands there because an operator wants it to. */
   paused: boolean;
@@ -94,7 +96,7 @@ async function read(
         if (!standing) {
           const checkpoint = await group.open(partition, token);
           if (shown) deps.standings.delete(shown);
-          standing = shown = { group: group.name, partition, checkpoint, paused: false };
+          standing = shown = { group: group.name, partition, token, checkpoint, paused: false };
           deps.standings.add(shown);
           if (group.fill) standing.checkpoint = await group.fill(partition, checkpoint, token, signal);
           if (signal.aborted) continue;

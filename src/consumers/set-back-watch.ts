@@ -9,7 +9,7 @@ const keyOf = (group: string, partition: number) => `${group} ${partition}`;
 
 /**
  * Compares every other second where this process's readers stand with where Postgres says that they do, and has those begin
- * anew that have less there: Postgres was set back, by a restore or a failover. Where events go on arriving the next
+ * anew that have less there, or an older token: Postgres was set back, by a restore or a failover. Where events go on arriving the next
  * batch finds that out; in a partition in which nothing happens what Postgres lost would be in Redis alone for as long, and
  * acknowledged with `ledger` all the same.
  */
@@ -30,17 +30,18 @@ export function watchSetBack(deps: {
     if (deps.groups.size === 0) return;
     const rows = await deps.db
       .selectFrom('checkpoints')
-      .select(['group_name', 'partition', 'seq'])
+      .select(['group_name', 'partition', 'seq', 'token'])
       .where('group_name', 'in', [...deps.groups])
       .execute();
-    const there = new Map(rows.map((row) => [keyOf(row.group_name, row.partition), row.seq]));
+    const there = new Map(rows.map((row) => [keyOf(row.group_name, row.partition), row]));
     for (const key of there.keys()) inPostgres.add(key);
     for (const { standing, seq } of before) {
-      const { group, partition } = standing;
+      const { group, partition, token } = standing;
       const key = keyOf(group, partition);
-      if (!inPostgres.has(key) || (there.get(key) ?? 0) >= seq) continue;
+      const row = there.get(key);
+      if (!inPostgres.has(key) || (row && row.seq >= seq && row.token >= token)) continue;
       standing.isSetBack = true;
-      deps.logger.warn({ group, partition, read: seq, recorded: there.get(key) }, 'Postgres was set back');
+      deps.logger.warn({ group, partition, read: seq, recorded: row?.seq }, 'Postgres was set back');
     }
   }
 

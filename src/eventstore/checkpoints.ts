@@ -59,10 +59,13 @@ export type CheckpointMove = {
 /**
  * Moves a checkpoint, on its own or together with rows that travel in the same statement: it yields a row when it has
  * moved it, and none when the token or `from` is stale. Its parameters are those of `moveValues`.
+ *
+ * The token must be the very one that `openCheckpoint` has left there: where a lower one is, Postgres was set back to before
+ * that, and what the owner has learnt since, such as the table to write to, may not be so any more.
  */
 export const MOVE_CHECKPOINT = `
-  UPDATE checkpoints SET epoch = $3, seq = $4, event_id = $5, token = $6, moved_at = now()
-  WHERE group_name = $1 AND partition = $2 AND token <= $6
+  UPDATE checkpoints SET epoch = $3, seq = $4, event_id = $5, moved_at = now()
+  WHERE group_name = $1 AND partition = $2 AND token = $6
     AND seq = $7 AND event_id IS NOT DISTINCT FROM $8
   RETURNING seq`;
 

@@ -187,6 +187,18 @@ describe('an owner', () => {
     ]);
   });
 
+  it('that Postgres has forgotten, as it was set back, writes nothing: its table may not be the one that is read', async () => {
+    await jobs().open(0, 1);
+    const owner = jobs();
+    const at = await owner.open(0, 5);
+    await world.db.updateTable('checkpoints').set({ token: 1 }).execute();
+    await expect(owner.apply(0, at, events, 5)).rejects.toThrow(FencedError);
+    expect([await statusOf(a), await checkpoint()]).toEqual([
+      undefined,
+      { seq: 0, event_id: null, token: 1 },
+    ]);
+  });
+
   it('with a stale token cannot take the partition back', async () => {
     await jobs().open(0, 2);
     await expect(jobs().open(0, 1)).rejects.toThrow(FencedError);

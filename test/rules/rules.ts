@@ -307,11 +307,19 @@ export const RULES: readonly Rule[] = [
     without: [
       {
         file: 'src/eventstore/checkpoints.ts',
-        from: 'WHERE group_name = $1 AND partition = $2 AND token <= $6\n',
-        to: 'WHERE group_name = $1 AND partition = $2\n',
+        from: 'WHERE group_name = $1 AND partition = $2 AND token = $6\n',
+        to: 'WHERE group_name = $1 AND partition = $2 AND $6::bigint > 0\n',
       },
     ],
     test: { file: 'test/projections/runner.test.ts', name: 'whose token is stale writes nothing' },
+  },
+  {
+    rule: 'An owner whose token Postgres has forgotten, as it was set back, writes nothing by what it knew',
+    without: [{ file: 'src/eventstore/checkpoints.ts', from: ' AND token = $6\n', to: ' AND token <= $6\n' }],
+    test: {
+      file: 'test/projections/runner.test.ts',
+      name: 'that Postgres has forgotten, as it was set back, writes nothing: its table may not be the one that is read',
+    },
   },
   {
     rule: 'A checkpoint moves only from where the batch began',

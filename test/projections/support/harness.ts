@@ -57,6 +57,14 @@ function subject<R extends AnyRow>(projection: AnyProjection<R>): Subject {
     async fill(world, rebuild, partition, token, options) {
       const { group_name: group, table_name: table } = rebuild;
       const from = (await readCheckpoint(world.db, group, partition)) ?? start;
+      // As its owner does who takes the partition over.
+      await world.db
+        .updateTable('checkpoints')
+        .set({ token })
+        .where('group_name', '=', group)
+        .where('partition', '=', partition)
+        .where('token', '<=', token)
+        .execute();
       await fillPartition(world.db, { projection, group, table }, codec, { partition, from, token }, options);
     },
     swap: (world, rebuild) => swap(world.db, projection, rebuild),
