@@ -1,7 +1,11 @@
 import type { CommandContext, CommandDeps, CommandResult } from '../commands/handle.ts';
 import { recordOperation } from '../commands/operations.ts';
 import { NOTIFIER } from '../consumers/notifier.ts';
+import { SCHEDULES_GROUP } from '../consumers/schedules.ts';
+import { TIMERS_GROUP } from '../consumers/timers.ts';
+import { laneGroup } from '../consumers/workers.ts';
 import { type Decision, refuse } from '../domain/decision.ts';
+import { JobQueue } from '../domain/jobs/events.ts';
 import { LEDGER_GROUP } from '../eventstore/checkpoints.ts';
 import { pauseChanges, pausedGroups, pauseGroup, resumeGroup } from '../eventstore/pauses.ts';
 import { projections } from '../features.ts';
@@ -48,6 +52,19 @@ export type GroupDeps = {
 /** Whether it can be paused. Refused with `not_found`, `group_not_pausable`. */
 export function pausable(name: string): Decision<never> {
   const group = groupNamed(name);
+  const queue = JobQueue.enum.find((each) => laneGroup(each) === name);
+  if (queue) {
+    return refuse(
+      'group_not_pausable',
+      `${name} takes work, in no order: to stop it, pause its queue (millrace queues pause ${queue}).`,
+    );
+  }
+  if (name === TIMERS_GROUP || name === SCHEDULES_GROUP) {
+    return refuse(
+      'group_not_pausable',
+      `${name} are not paused: what comes of them waits in a paused queue.`,
+    );
+  }
   if (!group) {
     const names = knownGroups().map((known) => known.name);
     return refuse('not_found', `There is no group ${name}; there are ${names.join(', ')}.`);

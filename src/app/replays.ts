@@ -110,8 +110,9 @@ function replayable(
   if (!reactor) {
     const there = pausable(group);
     if (!there.ok && there.refusal.code === 'not_found') return there;
-    const instead =
-      groupNamed(group)?.kind === 'projection'
+    const instead = !groupNamed(group)
+      ? 'It reads no events: only reactors are given some again.'
+      : groupNamed(group)?.kind === 'projection'
         ? 'A read model takes in each event once. To see whether it is right: millrace verify. To make it anew: millrace projections rebuild.'
         : 'The ledger holds every event once.';
     return refuse('not_replayable', instead);

@@ -75,7 +75,7 @@ export const problemTypes: Readonly<Record<ProblemCode, ProblemType>> = {
   group_not_pausable: {
     status: 409,
     title: 'The group cannot be paused',
-    help: 'Projections and reactors can be paused. The ledger cannot: what it has not copied yet would be lost with Redis, and could not be trimmed from it.',
+    help: 'Projections and reactors can be paused; what takes work stops with its queue. The ledger cannot be paused: what it has not copied yet would be lost with Redis, and could not be trimmed from it.',
   },
   group_not_paused: {
     status: 409,
