@@ -292,6 +292,9 @@ export function readConfig(env: Readonly<Record<string, string | undefined>>): C
   };
   const masters = values.MASTER_KEY === undefined ? [] : String(values.MASTER_KEY).split(',');
   const MASTER_KEY = masters.map((text) => key('MASTER_KEY', text.trim()));
+  if (new Set(MASTER_KEY.map((each) => each.toString('hex'))).size < MASTER_KEY.length) {
+    problems.push('MASTER_KEY names one key twice');
+  }
   const HMAC_KEY = key('HMAC_KEY', values.HMAC_KEY);
   const TOKEN_KEYS = tokenKeysOf(values.TOKEN_KEYS, problems);
   const lists = {

@@ -125,6 +125,9 @@ describe('configuration', () => {
     const [one, other] = [Buffer.alloc(32, 1).toString('base64'), Buffer.alloc(32, 2).toString('base64')];
     const { MASTER_KEY } = readConfig({ ...env, MASTER_KEY: `${one}, ${other}` });
     expect(MASTER_KEY.map((key) => key.toString('base64'))).toEqual([one, other]);
+    expect(problemsOf({ ...env, MASTER_KEY: `${one},${other},${one}` })).toEqual([
+      'MASTER_KEY names one key twice',
+    ]);
     expect(problemsOf({ ...env, MASTER_KEY: `${one},` })).toEqual([
       expect.stringContaining('MASTER_KEY must be'),
     ]);
