@@ -1,11 +1,4 @@
-import {
-  MasterKeyMissingError,
-  type PersonKey,
-  PersonKeyMissingError,
-  seal,
-  sealJson,
-  UnsealError,
-} from '../access/people.ts';
+import { type PersonKey, PersonKeyMissingError, seal, sealJson, UnsealError } from '../access/people.ts';
 import { createPersonKeys, type PersonKeys } from '../access/person-keys.ts';
 import { holdsSealed, mapSealed, openDeep } from '../access/sealed.ts';
 import type { SealJob } from '../commands/handle.ts';
@@ -92,7 +85,7 @@ export function openSealing(config: Config, db: Db, store?: Pick<EventStore, 'lo
 
 /** What is shown of a person whose key does not unwrap must not keep others' off a list: it is a fault of that person's row. */
 function missingIfDamaged(error: unknown): 'missing' {
-  if (error instanceof UnsealError || error instanceof MasterKeyMissingError) return 'missing';
+  if (error instanceof UnsealError) return 'missing';
   throw error;
 }
 

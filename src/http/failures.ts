@@ -27,6 +27,11 @@ const byName: Readonly<Record<string, Known>> = {
     code: 'outcome_unknown',
     detail: 'The reply of the event store was lost. The same Idempotency-Key asks again.',
   },
+  // In the middle of a rotation of the master key, a process that does not know the new one yet.
+  MasterKeyMissingError: {
+    code: 'read_store_unavailable',
+    detail: 'What was sealed for this person cannot be opened here now. Nothing was done.',
+  },
   TooBusyError: { code: 'too_busy', detail: 'Too many ask for this at once. Nothing was done.' },
 };
 

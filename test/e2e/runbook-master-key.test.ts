@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { expect, it } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { createInstallation } from '../support/installation.ts';
 import { sharedSetting } from '../support/setting.ts';
 
@@ -59,4 +59,34 @@ it('the commands of the runbook rotate the master key, and what was sealed stays
   const { body } = await after.client().send('GET', `/v1/jobs/${made.body.id}`, { token });
   expect(body.result).toEqual(job.payload);
   await after.dispose();
+});
+
+it('a rotation that meets a damaged row does all others, says whose it is and leaves with 1', async () => {
+  const { world, installation } = await sharedSetting();
+  await Promise.all([installation.start('api'), installation.start('projectors')]);
+  const [ada, bob] = [await installation.client().register(), await installation.client().register()];
+  await world.db
+    .updateTable('person_keys')
+    .set({ wrapped_key: randomBytes(60) })
+    .where('account_id', '=', ada.id)
+    .execute();
+  const { redisUrl, databaseUrl, prefix } = world;
+  const { PORT: _, MASTER_KEY: old, ...rest } = installation.environment;
+  const MASTER_KEY = `${randomBytes(32).toString('base64')},${old}`;
+  const environment = { ...rest, MASTER_KEY, BLOB_DIR: installation.blobDir };
+  const rotating = await createInstallation({ redisUrl, databaseUrl, prefix, environment });
+  onTestFinished(() => rotating.dispose());
+  // Two at once: each does what the other has not done.
+  const rotate = ['keys', 'rotate', '--reason', 'a test', '--yes'];
+  const both = await Promise.all([rotating.cli(rotate), rotating.cli(rotate)]);
+  for (const { code, stderr } of both) {
+    expect(code).toBe(1);
+    expect(stderr).toContain(ada.id);
+    expect(stderr).not.toContain(bob.id);
+  }
+  const { stdout } = await rotating.cli(['keys', 'ls']);
+  expect(stdout).toMatch(/ 1 +wraps new ones\n.* 1 +opens old ones/);
+  // A process that was not restarted with the new key says that it can't open anything of Bob now, and takes no harm.
+  const me = await installation.client().send('GET', '/v1/accounts/me', { token: bob.token });
+  expect([me.status, me.body.code]).toEqual([503, 'read_store_unavailable']);
 });
