@@ -19,11 +19,11 @@ const MOVE_ALL = `
     SELECT given.* FROM unnest($1::text[], $2::int[], $3::int[], $4::bigint[], $5::text[], $6::bigint[],
       $7::bigint[], $8::text[]) AS given(group_name, partition, epoch, seq, event_id, token, from_seq, from_event_id)
     JOIN checkpoints AS c ON c.group_name = given.group_name AND c.partition = given.partition
-      AND c.token <= given.token AND c.seq = from_seq AND c.event_id IS NOT DISTINCT FROM from_event_id
+      AND c.token = given.token AND c.seq = from_seq AND c.event_id IS NOT DISTINCT FROM from_event_id
     FOR UPDATE OF c SKIP LOCKED
   )
   UPDATE checkpoints AS c
-  SET epoch = free.epoch, seq = free.seq, event_id = free.event_id, token = free.token, moved_at = now()
+  SET epoch = free.epoch, seq = free.seq, event_id = free.event_id, moved_at = now()
   FROM free WHERE c.group_name = free.group_name AND c.partition = free.partition
   RETURNING c.group_name || ' ' || c.partition AS moved`;
 

@@ -29,23 +29,29 @@ export type KeptRows<R extends AnyRow> = {
 
 export function keptRows<R extends AnyRow>(): KeptRows<R> {
   const rows = new Map<string, R>();
+  /** Characters of each, and of all. */
+  const sizes = new Map<string, number>();
   let characters = 0;
   let standing: Checkpoint | undefined;
 
   function clear(): void {
     rows.clear();
+    sizes.clear();
     characters = 0;
     standing = undefined;
   }
   function drop(key: string): void {
-    characters -= charactersOf(rows.get(key));
+    characters -= sizes.get(key) ?? 0;
+    sizes.delete(key);
     rows.delete(key);
   }
   /** As the newest of them. */
   function keep(key: string, row: R): void {
     drop(key);
+    const size = charactersOf(row);
     rows.set(key, row);
-    characters += charactersOf(row);
+    sizes.set(key, size);
+    characters += size;
   }
   function at({ seq, eventId }: Checkpoint): ReadonlyMap<string, R> {
     if (standing?.seq !== seq || standing.eventId !== eventId) clear();
@@ -81,8 +87,7 @@ export function beginsRow(
   return streamsOf === undefined && version === 1 && streamId === key;
 }
 
-function charactersOf(row: AnyRow | undefined): number {
-  if (!row) return 0;
+function charactersOf(row: AnyRow): number {
   let characters = 0;
   for (const value of Object.values(row)) if (typeof value === 'string') characters += value.length;
   return characters;

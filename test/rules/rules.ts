@@ -336,17 +336,17 @@ export const RULES: readonly Rule[] = [
     },
   },
   {
-    rule: 'Of checkpoints that move together each moves under the newest token, from where its batch began, or not',
+    rule: 'Of checkpoints that move together each moves under its owner’s token, from where its batch began, or not',
     without: [
       {
         file: 'src/eventstore/gathered-moves.ts',
-        from: '\n      AND c.token <= given.token AND c.seq = from_seq AND c.event_id IS NOT DISTINCT FROM from_event_id\n',
+        from: '\n      AND c.token = given.token AND c.seq = from_seq AND c.event_id IS NOT DISTINCT FROM from_event_id\n',
         to: '\n',
       },
     ],
     test: {
       file: 'test/eventstore/gathered-moves.test.ts',
-      name: 'one whose token is stale stays, and its owner is told; the others move',
+      name: 'stays, and its owner is told; the others move',
     },
   },
   {
@@ -430,7 +430,7 @@ export const RULES: readonly Rule[] = [
     ],
     test: {
       file: 'test/projections/kept-rows.test.ts',
-      name: 'are gone where the batch begins at another seq',
+      name: 'are gone where the batch begins at',
     },
   },
   {
@@ -1134,9 +1134,7 @@ export const RULES: readonly Rule[] = [
   },
   {
     rule: 'A replay does what was planned and confirmed, or nothing',
-    without: [
-      { file: 'src/app/replays.ts', from: 'if (!isPlanned && ', to: 'if (false && ' },
-    ],
+    without: [{ file: 'src/app/replays.ts', from: 'if (!isPlanned && ', to: 'if (false && ' }],
     test: {
       file: 'test/e2e/replay.test.ts',
       name: 'is refused where its plan is missing, or stale; a retry of the request gets the first answer',
