@@ -163,7 +163,6 @@ export function exportRoutes(deps: ExportDeps): Routes {
     app.get(
       '/v1/exports/:id/progress',
       {
-        exposeHeadRoute: false,
         schema: {
           ...schemaOf('followExport', 'Follow an export live'),
           params: IdParams,
@@ -187,6 +186,7 @@ export function exportRoutes(deps: ExportDeps): Routes {
         const { id, version, status } = await own(caller, request.params.id, wanted);
         const known = lastEventId(request.headers['last-event-id'], request.query.lastEventId);
         if (isFinal(status) && known === version) return reply.code(204).send(null);
+        if (request.method === 'HEAD') return reply.headers(STREAM_HEADERS).send(Readable.from([]));
         const events = follow({
           known,
           read: () => own(caller, id, wanted),

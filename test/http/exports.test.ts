@@ -1,4 +1,4 @@
-import { describe, expect, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test, vi } from 'vitest';
 import { verifyBlobUrl } from '../../src/blobs/signing.ts';
 import { createStreams } from '../../src/http/draining.ts';
 import { follow, lastEventId, type ReadModelWatch } from '../../src/http/streams.ts';
@@ -219,6 +219,18 @@ describe('the progress of an export, live', () => {
     expect((await fetch(`${base}${path}?ticket=${ticket}&lastEventId=6`)).status).toBe(204);
     expect((await fetch(`${base}${path}`)).status).toBe(401);
     expect((await follow({ authorization: 'Bearer x' })).response.status).toBe(401);
+  });
+
+  test('tells HEAD what it would be, and opens nothing', async () => {
+    const { base, streams, authorization } = await serve(running);
+    const open = vi.spyOn(streams, 'open');
+    const url = `${base}/v1/exports/${exportId}/progress`;
+    const response = await fetch(url, { method: 'HEAD', headers: { authorization } });
+    expect([response.status, response.headers.get('content-type')]).toEqual([
+      200,
+      'text/event-stream; charset=utf-8',
+    ]);
+    expect(open).not.toHaveBeenCalled();
   });
 
   test('of an export that is not there is a 404, and no stream', async () => {
