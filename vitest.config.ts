@@ -8,7 +8,7 @@ export default defineConfig({
     globalSetup: process.env.TEST_SERVERS === 'none' ? [] : ['test/support/global-setup.ts'],
     // Real servers: a slow machine under load must not turn a right answer into a red one. What a test waits for has a limit
     // of its own.
-    testTimeout: 120_000,
+    testTimeout: 240_000,
     hookTimeout: 120_000,
     pool: 'forks',
     // Most tests wait for processes and servers more than they compute, also on two cores.

@@ -66,6 +66,12 @@ async function madeAnew(config: Config, options: ChangeOptions): Promise<boolean
     const { actor, reason = '' } = contextOf(config, options);
     const say = options.json ? () => {} : console.log;
     const partitions = await makeAnew({ ...recovery, say }, { by: actor, reason });
+    if (!partitions) {
+      // Another operator was quicker: what he did is his.
+      say('Somebody else has made Redis anew meanwhile: there is nothing left to recover.');
+      if (options.json) console.log(JSON.stringify({ problem: plan.problem, recovered: false }));
+      return true;
+    }
     if (options.json) console.log(JSON.stringify({ problem: plan.problem, partitions, recovered: true }));
     else say('Redis is made anew: commits go on within a second or two.');
     await recordAfterwards(config, options, { madeAnew: true });
