@@ -44,6 +44,7 @@ it('checkpoints of groups and partitions move together, each as far as it was to
 
 it.each([
   ['whose token is stale', { token: 4 }],
+  ['whose token Postgres has forgotten, as it was set back', { token: 6 }],
   ['whose token Postgres has lost', { token: 6 }],
   ['that is not where the batch began', { from: { ...start, seq: 3 } }],
   ['that stands at another event there', { from: { ...start, eventId: 'e0' as EventId } }],
