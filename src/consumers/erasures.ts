@@ -126,15 +126,20 @@ function sweeper(deps: ErasureDeps, accountId: AccountId, jobId: JobId, signal: 
     }
   }
 
-  /** True: a handler may run still. */
+  /** True: a handler may run still. A job that ends by itself in between is looked at again: it may be a dead letter by now. */
   async function endJob(id: JobId): Promise<boolean> {
-    const { state } = await commands.store.load(id, jobFold);
-    if (state.phase === 'failed') await discardJob(commands, context, { jobId: id });
-    if (jobIsFinished(state) || state.phase === 'none') return false;
-    const result = await cancelJob(commands, context, { jobId: id });
-    const runs = result.kind === 'done' && result.body.status === 'running';
-    if (runs) running.add(id);
-    return runs;
+    for (;;) {
+      signal.throwIfAborted();
+      const { state } = await commands.store.load(id, jobFold);
+      const isDead = state.phase === 'failed';
+      if (state.phase === 'none' || (jobIsFinished(state) && !isDead)) return false;
+      const end = isDead ? discardJob : cancelJob;
+      const result = await end(commands, context, { jobId: id });
+      if (result.kind !== 'done') continue;
+      const runs = result.body.status === 'running';
+      if (runs) running.add(id);
+      return runs;
+    }
   }
 
   return {

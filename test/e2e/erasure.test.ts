@@ -9,7 +9,7 @@ import { erasureDeps } from '../../src/app/erasing.ts';
 import { forEachReadModel } from '../../src/app/read-models.ts';
 import { createDiskStore } from '../../src/blobs/disk.ts';
 import { readConfig } from '../../src/config.ts';
-import { eraseJob } from '../../src/consumers/erasures.ts';
+import { type ErasureDeps, eraseJob } from '../../src/consumers/erasures.ts';
 import { filesOf } from '../../src/domain/exports.ts';
 import { type JobId, jobOfExport, parseStreamId, type StreamId } from '../../src/domain/ids.ts';
 import { jobFold, jobIsFinished } from '../../src/domain/jobs/state.ts';
@@ -436,13 +436,9 @@ describe('an erasure', () => {
     expect(await installation.cli(pause)).toMatchObject({ code: 0 });
     expect((await erase(installation, ada.token)).status).toBe(202);
 
-    const config = readConfig({ ...installation.environment, BLOB_DIR: installation.blobDir });
-    const logger = createLogger({ level: 'silent', role: 'test', instanceId: 'test' });
-    const parts = await openParts({ config, logger, metrics: createMetrics({ node: false }) }, 'test');
-    onTestFinished(() => parts.close());
-    const deps = erasureDeps(config, parts);
+    const { deps, run } = await erasureByHand(installation, ada.id);
     let done = false;
-    const { perform } = eraseJob({
+    await run({
       ...deps,
       blobs: {
         async removeFolder(folder) {
@@ -452,25 +448,48 @@ describe('an erasure', () => {
           await installation.start('workers');
           const id: JobId = jobOfExport(streamIdOf(exported.body.id));
           await waitUntil(
-            async () => jobIsFinished((await parts.store.load(id, jobFold)).state),
+            async () => jobIsFinished((await deps.commands.store.load(id, jobFold)).state),
             'the export to end, one way or the other',
           );
           return blobs;
         },
       },
     });
-    const job = {
-      id: streamIdOf(exported.body.jobId),
-      type: 'account.erase',
-      payload: { accountId: ada.id },
-      attempt: 1,
-      enqueuedAt: new Date().toISOString(),
-    };
-    const { signal } = new AbortController();
-    await perform({ job, signal, progress: () => {}, logger, idempotencyKey: 'test' });
     expect(done).toBe(true);
     expect(grep(await dumpAll(world, installation.blobDir), [ada.email, ada.name])).toEqual([]);
-  });
+  }, 60_000);
+
+  it('discards a job that becomes a dead letter just while it looks at it', async () => {
+    const { installation } = await sharedSetting({
+      HTTP_REQUEST_ALLOW: 'http://127.0.0.1:*',
+      HTTP_REQUEST_ALLOW_PRIVATE: '127.0.0.0/8',
+    });
+    await Promise.all([installation.start('api'), installation.start('projectors')]);
+    const { url } = await startReceiver((_, response) => response.writeHead(410).end());
+    const client = installation.client();
+    const ada = await registered(installation);
+    const body = { type: 'http.request', payload: { url } };
+    const made = await client.send('POST', '/v1/jobs', { token: ada.token, body });
+    const id: JobId = streamIdOf(made.body.id);
+    const pause = ['queues', 'pause', 'default', '--reason', 'this test erases by itself', '--yes'];
+    expect(await installation.cli(pause)).toMatchObject({ code: 0 });
+    expect((await erase(installation, ada.token)).status).toBe(202);
+
+    const { deps, run } = await erasureByHand(installation, ada.id);
+    const { store } = deps.commands;
+    const jobNow = async () => (await store.load(id, jobFold)).state;
+    let seen = false;
+    const load: typeof store.load = async (stream, fold) => {
+      const loaded = await store.load(stream, fold);
+      if (seen || stream !== id) return loaded;
+      seen = true;
+      await installation.start('workers');
+      await waitUntil(async () => (await jobNow()).phase === 'failed', 'the job to fail');
+      return loaded;
+    };
+    await run({ ...deps, commands: { ...deps.commands, store: { ...store, load } } });
+    expect(await jobNow()).toMatchObject({ phase: 'failed', discarded: true });
+  }, 60_000);
 
   it('takes away what an export’s writer has left half written, and what one wakes up to write', async () => {
     const { world, installation } = await sharedSetting();
@@ -571,6 +590,27 @@ async function copied(world: World, id: string) {
     world.db.selectFrom('credentials').selectAll().where('account_id', '=', id).executeTakeFirstOrThrow(),
   ]);
   return { key, credentials };
+}
+
+/** What erases a person, to be run by the test itself with something of it changed. */
+async function erasureByHand(installation: Installation, accountId: string) {
+  const config = readConfig({ ...installation.environment, BLOB_DIR: installation.blobDir });
+  const logger = createLogger({ level: 'silent', role: 'test', instanceId: 'test' });
+  const parts = await openParts({ config, logger, metrics: createMetrics({ node: false }) }, 'test');
+  onTestFinished(() => parts.close());
+  const job = {
+    id: streamIdOf(`job-00${'e'.repeat(20)}`),
+    type: 'account.erase',
+    payload: { accountId },
+    attempt: 1,
+    enqueuedAt: new Date().toISOString(),
+  };
+  const { signal } = new AbortController();
+  return {
+    deps: erasureDeps(config, parts),
+    run: (deps: ErasureDeps) =>
+      eraseJob(deps).perform({ job, signal, progress: () => {}, logger, idempotencyKey: 'test' }),
+  };
 }
 
 function streamIdOf(text: unknown): StreamId {

@@ -1413,6 +1413,20 @@ export const RULES: readonly Rule[] = [
     },
   },
   {
+    rule: 'A job of an erased person that ends by itself while it is to be ended is looked at again, and no dead letter stays',
+    without: [
+      {
+        file: ERASING,
+        from: "if (result.kind !== 'done') continue;",
+        to: "if (result.kind !== 'done') return false;",
+      },
+    ],
+    test: {
+      file: ERASURE_TEST,
+      name: 'discards a job that becomes a dead letter just while it looks at it',
+    },
+  },
+  {
     rule: 'Who is erased leaves no file half written: neither by a worker that died, nor by one that wakes up',
     without: [
       {

@@ -1,6 +1,6 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { gunzipSync } from 'node:zlib';
+import { constants, gunzipSync } from 'node:zlib';
 import { Redis } from 'ioredis';
 import { sql } from 'kysely';
 import type { World } from './world.ts';
@@ -8,7 +8,7 @@ import type { World } from './world.ts';
 /** Everything that an installation keeps, as text: where it lies → what is there. */
 export type Dump = ReadonlyMap<string, string>;
 
-/** Redis' keys with their names, every row of every table, and every file, those that are packed unpacked. */
+/** Redis' keys with their names, every row of every table, and every file, those that are packed unpacked, also half written ones. */
 export async function dumpAll(world: World, blobDir: string): Promise<Dump> {
   return new Map([
     ...(await dumpRedis(world)),
@@ -50,6 +50,11 @@ async function dumpPostgres({ db }: World): Promise<[string, string][]> {
     const rows = await sql<{ row: string }>`SELECT t::text AS row FROM ${sql.table(name)} AS t`.execute(db);
     found.push([`postgres ${name}`, rows.rows.map(({ row }) => row).join('\n')]);
   }
+  // What its planner has sampled of them.
+  await sql`ANALYZE`.execute(db);
+  const samples = await sql<{ row: string }>`
+    SELECT s::text AS row FROM pg_stats AS s WHERE schemaname = 'public'`.execute(db);
+  found.push(['postgres pg_stats', samples.rows.map(({ row }) => row).join('\n')]);
   return found;
 }
 
@@ -59,7 +64,10 @@ async function dumpFiles(dir: string): Promise<[string, string][]> {
   for (const entry of entries.filter((each) => each.isFile())) {
     const path = join(entry.parentPath, entry.name);
     const bytes = await readFile(path);
-    const plain = bytes[0] === 0x1f && bytes[1] === 0x8b ? gunzipSync(bytes) : bytes;
+    const plain =
+      bytes[0] === 0x1f && bytes[1] === 0x8b
+        ? gunzipSync(bytes, { finishFlush: constants.Z_SYNC_FLUSH })
+        : bytes;
     found.push([`file ${path}`, `${path}\n${plain.toString('latin1')}`]);
   }
   return found;
