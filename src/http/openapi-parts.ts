@@ -38,6 +38,9 @@ const shared = (name: string) => ({ $ref: `#/components/headers/${name}` });
 
 const DURABILITY = { type: 'string', enum: ['memory', 'replicated', 'ledger'] } as const;
 
+/** What a query may come to that brought `Prefer`. */
+const AFTER_PREFERENCES = [403, 404, 409, 410, 503];
+
 export const components = {
   securitySchemes: {
     accessToken: {
@@ -102,7 +105,10 @@ export const components = {
         headers: {
           ...(status === 401 ? { 'WWW-Authenticate': header('How to authenticate.') } : {}),
           ...(status === 429 || status === 503 ? { 'Retry-After': header('Seconds.') } : {}),
-          ...(status === 503 ? { 'Preference-Applied': shared('Preference-Applied') } : {}),
+          // It is said before what is asked for is looked for.
+          ...(AFTER_PREFERENCES.includes(status)
+            ? { 'Preference-Applied': shared('Preference-Applied') }
+            : {}),
           ...(status === 504 ? { Position: shared('Position'), Durability: shared('Durability') } : {}),
           // Where the route has limits, whatever it answers.
           RateLimit: shared('RateLimit'),
