@@ -41,7 +41,8 @@ export function watchSetBack(deps: {
       const row = there.get(key);
       if (!inPostgres.has(key) || (row && row.seq >= seq && row.token >= token)) continue;
       standing.isSetBack = true;
-      deps.logger.warn({ group, partition, read: seq, recorded: row?.seq }, 'Postgres was set back');
+      const less = { group, partition, read: seq, recorded: row?.seq };
+      deps.logger.warn(less, 'Postgres has not what it had: the group begins anew where it stands there');
     }
   }
 

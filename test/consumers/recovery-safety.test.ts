@@ -109,6 +109,15 @@ test('a Redis that holds the log of another installation is not made anew', asyn
   expect(await store.reader.redis.xlen(keysOf(store).log)).toBe(1);
 });
 
+test('a Redis that holds this installation’s log under another prefix has lost nothing', async () => {
+  const { world, store, run } = await setting();
+  await one(store);
+  await expect(run({ keys: createKeys('mistyped', 4), prefix: 'mistyped' })).rejects.toThrow(
+    `under another prefix (${world.prefix}:`,
+  );
+  expect(store.fencedBecause()).toBeUndefined();
+});
+
 test('a recovery with another number of partitions is refused', async () => {
   const { world, store, run } = await setting();
   await one(store);

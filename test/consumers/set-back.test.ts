@@ -74,5 +74,16 @@ describe('Postgres is set back while nothing happens', () => {
     const findings = collectFindings();
     expect(await verifyLedger(world.db, 2, findings)).toBe(7);
     expect(findings.first()).toEqual([]);
+
+    // To before the partition was taken over, and nothing has happened there since: the token alone tells.
+    const tokens = () =>
+      world.db
+        .selectFrom('checkpoints')
+        .select(['group_name', 'partition', 'token'])
+        .orderBy('token')
+        .execute();
+    const before = await tokens();
+    await world.db.updateTable('checkpoints').set({ token: 0 }).execute();
+    await until(async () => expect(await tokens()).toEqual(before), 20_000);
   });
 });

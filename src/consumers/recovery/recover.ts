@@ -4,19 +4,14 @@ import type { Archives } from '../../eventstore/archive/archives.ts';
 import { LEDGER_GROUP } from '../../eventstore/checkpoints.ts';
 import { compareWithLedger } from '../../eventstore/compare.ts';
 import type { Connection } from '../../eventstore/connections.ts';
-import {
-  alone,
-  type Installation,
-  openEpoch,
-  readInstallation,
-  takeOver,
-} from '../../eventstore/installation.ts';
-import { type Meta, readMetas } from '../../eventstore/meta.ts';
+import { alone, type Installation, openEpoch, takeOver } from '../../eventstore/installation.ts';
+import type { Meta } from '../../eventstore/meta.ts';
 import type { PartitionKeys } from '../../eventstore/partitions.ts';
 import { brokenMeta } from '../../eventstore/reconcile.ts';
 import { findSetBack, makeUp } from '../../eventstore/set-back.ts';
 import type { LedgerTables } from '../../eventstore/tables.ts';
 import { createLedger } from '../ledger.ts';
+import { known, ours } from './ours.ts';
 import { type Restored, restorePartition } from './restore.ts';
 import { putAside, type Salvage, salvage, takeOverInto } from './salvage.ts';
 
@@ -129,32 +124,6 @@ export async function recover(
     await sql`UPDATE recoveries SET ended_at = now() WHERE recovery = ${recovery}`.execute(pg);
     return recovered;
   });
-}
-
-async function known(db: Kysely<LedgerTables>, keys: readonly PartitionKeys[]): Promise<Installation> {
-  const installation = await readInstallation(db);
-  if (!installation)
-    throw new Error('The database knows of no installation: there is nothing to recover from.');
-  if (installation.partitions !== keys.length) {
-    throw new Error(
-      `This installation has ${installation.partitions} partitions, and PARTITIONS says ${keys.length}.`,
-    );
-  }
-  return installation;
-}
-
-/** What another installation has in Redis may be all that there is of it: that is not for this one to take away. */
-async function ours(
-  { redis }: Connection,
-  keys: readonly PartitionKeys[],
-  { storeId }: Installation,
-): Promise<readonly (Meta | undefined)[]> {
-  const metas = await readMetas(redis, keys);
-  const other = metas.find((meta) => meta !== undefined && meta.store !== storeId);
-  if (!other) return metas;
-  throw new Error(
-    `Redis holds the log of store ${other.store}, the database belongs to store ${storeId}: one of the two is another installation's. Correct REDIS_URL, DATABASE_URL or KEY_PREFIX. Only where nobody needs that log any more, remove its keys from Redis, and recover then.`,
-  );
 }
 
 async function problemOf(
