@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import type { EventId, StreamId } from '../../src/domain/ids.ts';
 import type { Checkpoint } from '../../src/eventstore/types.ts';
 import { beginsRow, keptRows } from '../../src/projections/kept-rows.ts';
+import type { ParkedEvent } from '../../src/projections/parked.ts';
 
 type Row = { id: string; text: string };
 
@@ -34,14 +35,14 @@ describe('Rows at hand', () => {
   it('are never those that have parked events', () => {
     const kept = keptRows<Row>();
     kept.moved(move(0, 1), none, rows(['a', ''], ['b', '']), []);
-    const event = { partition: 0, epoch: 1, seq: 2, id: 'e2', streamId: 'a', version: 2 };
-    const parked = {
-      event: { ...event, type: 'T', data: '', meta: '' },
+    const event = { partition: 0, epoch: 1, seq: 2, id: 'e2' as EventId, type: 'T', data: '{', meta: '{}' };
+    const parked: ParkedEvent = {
+      event: { ...event, streamId: 'a' as StreamId, version: 2 },
       rowKey: 'a',
       because: 'decode',
-      error: '',
+      error: 'no JSON',
     };
-    kept.moved(move(1, 2), { ...none, blocked: new Set(['b']) }, rows(['c', '']), [parked as never]);
+    kept.moved(move(1, 2), { ...none, blocked: new Set(['b']) }, rows(['c', '']), [parked]);
     expect([...kept.at(at(2)).keys()]).toEqual(['c']);
   });
 
