@@ -41,7 +41,7 @@ export const RULES: readonly Rule[] = [
     without: [
       {
         file: COMMIT,
-        from: "    if call('HGET', KEYS[k], 'token') ~= ARGV[a] then code = 4 end\n",
+        from: '    if tokens[lease] ~= ARGV[a] then code = 4 end\n',
         to: '',
       },
     ],
