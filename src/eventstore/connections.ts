@@ -168,7 +168,16 @@ async function learn(redis: Redis, scripts: readonly Script[]): Promise<string> 
   ]);
   const runId = /^run_id:(\w+)/m.exec(info)?.[1];
   if (runId === undefined) throw new Error('Redis does not tell its run id (INFO server)');
+  await checkDatabase(redis);
   return runId;
+}
+
+/** The client goes on in database 0 where the server has not the one that it was told to use. */
+async function checkDatabase(redis: Redis): Promise<void> {
+  const { db } = redis.options;
+  if (!db) return;
+  const its = / db=(\d+) /.exec(String(await redis.client('INFO')))?.[1];
+  if (its !== String(db)) throw new Error(`REDIS_URL names database ${db}, which this Redis does not have`);
 }
 
 /**

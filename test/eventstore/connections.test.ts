@@ -34,3 +34,13 @@ test('a command is refused at once while there is no connection', async () => {
   await connection.whenReady(5_000);
   expect(await connection.redis.get(key)).toBeNull();
 });
+
+test('a server without the database of its URL is none to write to: nothing goes to another one', async () => {
+  const world = await createWorld();
+  onTestFinished(() => world.dispose());
+  const url = new URL(world.redisUrl);
+  url.pathname = '/15000';
+  const connection = connectWriter({ url: url.href, name: 'test' });
+  onTestFinished(() => connection.close());
+  await expect(connection.whenReady(1_000)).rejects.toThrow('database 15000, which this Redis does not have');
+});
