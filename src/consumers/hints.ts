@@ -1,5 +1,4 @@
 import type { Redis } from 'ioredis';
-import { inOneWrite } from '../eventstore/gather-writes.ts';
 
 /**
  * Topics of hints, published on the channel `<prefix>:<topic>`. A hint only makes somebody look sooner: it may
@@ -36,9 +35,7 @@ export type Hints = {
 
 /** For who has something to tell and nothing to hear. Never throws and is not waited for. */
 export function publishHint(publisher: Redis, prefix: string, topic: HintTopic, text: string): void {
-  inOneWrite(publisher)
-    .publish(`${prefix}:${topic}`, text)
-    .catch(() => {});
+  publisher.publish(`${prefix}:${topic}`, text).catch(() => {});
 }
 
 /**
