@@ -14,7 +14,7 @@ export type Breakage = {
   readonly shownBy: readonly Count[];
 };
 
-const TOKEN_CHECK = "    if call('HGET', KEYS[k], 'token') ~= ARGV[a] then code = 4 end\n";
+const TOKEN_CHECK = '    if tokens[lease] ~= ARGV[a] then code = 4 end\n';
 const RUNS_CHECK = '  if (loaded.state.runs !== runsOf(run.loaded.state)) return LOST;\n';
 const withoutRunsCheck = {
   file: 'src/commands/jobs/record.ts',
