@@ -34,7 +34,10 @@ const LEDGER_WITHIN_MS = 5_000;
 /** Its owner may not have heard of the pause yet, and move it in between. */
 const ATTEMPTS = 10;
 
-/** What a seek would do; cursors that are there already are left out. Throws `SeekRefusedError`. */
+/**
+ * What a seek would do, with the cursors that are there already (see `isMove`): by the time of the seek they may not be any
+ * more. Throws `SeekRefusedError`.
+ */
 export async function planSeek(deps: SeekDeps, reactor: string, target: SeekTarget): Promise<CursorMove[]> {
   const heads = await deps.store.heads();
   if (target.kind === 'positions') assertOneEach(target.positions, heads.length);
@@ -45,7 +48,7 @@ export async function planSeek(deps: SeekDeps, reactor: string, target: SeekTarg
       return to && { partition, from: await cursorOf(deps, reactor, partition), to };
     }),
   );
-  return moves.flatMap((move) => (move && !isSame(move.from, move.to) ? move : []));
+  return moves.flatMap((move) => move ?? []);
 }
 
 function assertOneEach(positions: readonly Position[], partitions: number): void {
@@ -103,6 +106,11 @@ async function cursorOf({ store }: SeekDeps, reactor: string, partition: number)
 
 const isSame = (a: Checkpoint, b: Checkpoint) => cursorText(a) === cursorText(b);
 
+/** Whether the cursor is not there already. */
+export function isMove({ from, to }: CursorMove): boolean {
+  return !isSame(from, to);
+}
+
 /** What taking back the last seek that was not taken back would do. Throws `SeekRefusedError`. */
 export async function planUndo(
   deps: SeekDeps,
@@ -136,7 +144,7 @@ export async function planUndo(
  * each written down before, so that it can be undone. Cut off, it has moved the first of them.
  *
  * Throws `SeekRefusedError` where the reactor goes on meanwhile, `StoreUnavailableError`.
- * @returns how they were moved: from where each was at that moment
+ * @returns how they were moved: from where each was at that moment, but for those that were there already
  */
 export async function seek(
   deps: SeekDeps,
@@ -157,7 +165,7 @@ export async function seek(
     try {
       const done: CursorMove[] = [];
       for (const move of moves) done.push(await moveCursor({ ...deps, db }, asked, move));
-      return done;
+      return done.filter(isMove);
     } finally {
       await sql`SELECT pg_advisory_unlock(${lock})`.execute(db);
     }
@@ -172,6 +180,7 @@ async function moveCursor(
   const { reactor, operation, by, reason, undoes = null } = asked;
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
     const from = await cursorOf(deps, reactor, partition);
+    if (isSame(from, to)) return { partition, from, to };
     await sql`
       INSERT INTO cursor_moves (operation, group_name, partition, from_cursor, to_cursor, moved_by, moved_for, undoes)
       VALUES (${operation}, ${reactor}, ${partition}, ${cursorText(from)}, ${cursorText(to)}, ${by}, ${reason}, ${undoes})

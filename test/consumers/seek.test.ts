@@ -102,6 +102,17 @@ describe('A reactor whose cursor is moved', () => {
     expect(seqs[1]).toBe(seqs[0]);
   });
 
+  it('goes where it was to go in partitions, too, that were there when it was planned', async () => {
+    const { store, deps, to } = await standing();
+    await Promise.all([appendEvents(store, 0, 20), appendEvents(store, 1, 20)]);
+    const planned = await planSeek(deps, 'notifier', { kind: 'beginning' });
+    await to({ kind: 'end' });
+    const asked = { reactor: 'notifier', operation: 'op-late', by: 'test', reason: 'a test' };
+    expect(await seek(deps, asked, planned)).toHaveLength(2);
+    expect(await Promise.all([0, 1].map((partition) => cursorOf(store, partition)))).toEqual(['', '']);
+    expect(await seek(deps, asked, planned)).toEqual([]);
+  });
+
   it('while it reads is fenced, and goes on from there', async () => {
     const { world, store, end, to } = await standing();
     await appendEvents(store, 0, 50);

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { seekable } from '../../app/groups.ts';
-import { type CursorMove, planSeek, planUndo, type SeekTarget, seek } from '../../consumers/seek.ts';
+import { type CursorMove, isMove, planSeek, planUndo, type SeekTarget, seek } from '../../consumers/seek.ts';
 import { type Position, parsePosition } from '../../domain/position.ts';
 import { type ChangeOptions, changeOptions, checked, RefusedError } from '../changes.ts';
 import { examples } from '../examples.ts';
@@ -47,10 +47,11 @@ async function carryOut(name: string, options: SeekOptions): Promise<void> {
       to === undefined
         ? await planUndo(side, name)
         : { moves: await planSeek(side, name, to), undoes: undefined };
-    if (!options.json || options.dryRun) say(name, moves, options, undoes);
-    if (options.dryRun || moves.length === 0) return;
+    const away = moves.filter(isMove);
+    if (!options.json || options.dryRun) say(name, away, options, undoes);
+    if (options.dryRun || away.length === 0) return;
     const { actor, reason, causation } = await operate(side, config, options, {
-      question: `Move ${moves.length} cursors of ${name}?`,
+      question: `Move ${away.length} cursors of ${name}?`,
       operation: 'group.seek',
       target: name,
       parameters: undoes === undefined ? { to: shownTarget(to) } : { undoes },
