@@ -2,7 +2,7 @@ import { expect, onTestFinished, test, vi } from 'vitest';
 import { acceptLosses, openLosses } from '../../src/eventstore/losses.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { StoreFencedError } from '../../src/eventstore/types.ts';
-import { copyToLedger } from '../support/ledger.ts';
+import { copyToLedger, epochsOf } from '../support/ledger.ts';
 import { ownRedis } from '../support/own-redis.ts';
 import { startProxy } from '../support/proxy.ts';
 import { append, newStream, openStore } from '../support/store.ts';
@@ -107,13 +107,7 @@ test('A loss that somebody accepts is none any more, for whoever knew of it: com
   await isOpen(late);
   expect(await one(late)).toMatchObject({ kind: 'committed', position: { epoch: 2, seq: 3 } });
   await isOpen(store);
-  const epochs = await world.db
-    .selectFrom('epochs')
-    .select(['epoch', 'last_seq'])
-    .where('partition', '=', 0)
-    .orderBy('epoch')
-    .execute();
-  expect(epochs).toEqual([
+  expect(await epochsOf(world)).toEqual([
     { epoch: 1, last_seq: 1 },
     { epoch: 2, last_seq: null },
   ]);

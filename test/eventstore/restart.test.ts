@@ -7,7 +7,7 @@ import { readLogAfter } from '../../src/eventstore/log.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { OutcomeUnknownError, StoreFencedError, StoreUnavailableError } from '../../src/eventstore/types.ts';
 import { createCheckpointWaits } from '../../src/eventstore/waits.ts';
-import { copyToLedger } from '../support/ledger.ts';
+import { copyToLedger, epochsOf } from '../support/ledger.ts';
 import { ownRedis } from '../support/own-redis.ts';
 import { append, atVersion, countFold, minted, newStream, openStore } from '../support/store.ts';
 import { createWorld } from '../support/world.ts';
@@ -252,13 +252,7 @@ test('the process that reconciles dies between Postgres and Redis: the next one 
   const next = await another();
   await open(next);
   expect(await one(next)).toMatchObject({ kind: 'committed', position: { epoch: 3, seq: 2 } });
-  const epochs = await world.db
-    .selectFrom('epochs')
-    .select(['epoch', 'last_seq'])
-    .where('partition', '=', 0)
-    .orderBy('epoch')
-    .execute();
-  expect(epochs).toEqual([
+  expect(await epochsOf(world)).toEqual([
     { epoch: 1, last_seq: 1 },
     { epoch: 2, last_seq: 1 },
     { epoch: 3, last_seq: null },

@@ -31,3 +31,13 @@ export async function copyToLedger({ db }: World, store: OpenEventStore, partiti
   });
   return last.seq;
 }
+
+/** The epochs of a partition and where each that is over ended, oldest first. */
+export function epochsOf({ db }: Pick<World, 'db'>, partition = 0) {
+  return db
+    .selectFrom('epochs')
+    .select(['epoch', 'last_seq'])
+    .where('partition', '=', partition)
+    .orderBy('epoch')
+    .execute();
+}
