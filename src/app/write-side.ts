@@ -95,8 +95,10 @@ export function commandBasics({
     now: clock.now,
     randomText,
     traceCommit: (partition, run) =>
-      withSpan(SPAN.commit, { kind: SpanKind.PRODUCER, attributes: { [ATTR.partition]: partition } }, () =>
-        run(currentTraceparent()),
+      withSpan(
+        SPAN.commit,
+        { kind: SpanKind.PRODUCER, attributes: () => ({ [ATTR.partition]: partition }) },
+        () => run(currentTraceparent()),
       ),
   };
 }

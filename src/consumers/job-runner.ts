@@ -1,5 +1,6 @@
 import type { JobRun } from '../commands/jobs/record.ts';
 import { openKept, openRun, phaseOf } from '../commands/jobs/runs.ts';
+import { timeOf } from '../commands/jobs/taken.ts';
 import { PLAIN, type Sealer } from '../domain/jobs/personal.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import { beginEarly } from './begin-early.ts';
@@ -95,7 +96,7 @@ async function runEarly(
 ): Promise<JobOutcome> {
   const { type } = job;
   const { sealer } = opened;
-  const run = { ...opened.run, unrecorded: { worker: deps.worker, at: deps.now().toISOString() } };
+  const run = { ...opened.run, unrecorded: { worker: deps.worker, at: timeOf(deps, job) } };
   observeWait(deps, job);
   const early = beginEarly(definition, run, sealer, {
     soonMs: deps.quickTypes.soonMs,

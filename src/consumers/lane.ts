@@ -6,7 +6,7 @@ import type { Ended, Running } from './ownership.ts';
 import type { LimitedSlots } from './queue-limit.ts';
 import type { Drain, GiveBack } from './run-recorded.ts';
 import type { Slots } from './slots.ts';
-import type { JobToRun, StreamIds, Taken, WorkStreams } from './take.ts';
+import { type JobToRun, PRIORITIES, type StreamIds, type Taken, type WorkStreams } from './take.ts';
 import type { Waker } from './waker.ts';
 
 /** Taken at once and kept for the next free slots: little, as it can't be overtaken by what is more urgent. */
@@ -76,8 +76,9 @@ export function startLane(deps: LaneDeps): Running {
     giveUp: drain.giveUp.signal,
     over: drain.over.signal,
   };
-  /** What this lane holds: waiting in the buffer, running, or put aside. */
-  const held = new Set<string>();
+  /** Entries that this lane holds, by priority: waiting in the buffer, running, or put aside. */
+  const held = new Map(PRIORITIES.map((priority) => [priority as string, new Set<string>()]));
+  const malformed = new Set<string>();
   const running = new Set<Promise<void>>();
   let buffer: JobToRun[] = [];
   let pendingAfter: StreamIds | undefined = new Map();
@@ -134,13 +135,13 @@ export function startLane(deps: LaneDeps): Running {
 
   function keep(taken: Taken): boolean {
     for (const entry of taken.malformed) {
-      if (!held.has(entry)) logger.error({ entry }, 'a work entry is malformed and is left alone');
-      held.add(entry);
+      if (!malformed.has(entry)) logger.error({ entry }, 'a work entry is malformed and is left alone');
+      malformed.add(entry);
     }
     for (const job of taken.jobs) {
-      const key = `${job.priority} ${job.entryId}`;
-      if (held.has(key)) continue;
-      held.add(key);
+      const those = held.get(job.priority);
+      if (those?.has(job.entryId)) continue;
+      those?.add(job.entryId);
       if (deps.knows(job.type)) buffer.push(job);
       else deps.leave(job, ending);
     }
@@ -148,7 +149,6 @@ export function startLane(deps: LaneDeps): Running {
   }
 
   function begin(job: JobToRun, release: () => void, recorded: () => void): void {
-    const key = `${job.priority} ${job.entryId}`;
     const giveBack: GiveBack = {
       slot: release,
       all() {
@@ -159,7 +159,7 @@ export function startLane(deps: LaneDeps): Running {
     const run = deps.run(job, told, giveBack).then((outcome) => {
       giveBack.all();
       running.delete(run);
-      held.delete(key);
+      held.get(job.priority)?.delete(job.entryId);
       return outcome === 'left' && !ending.aborted ? lookAgain() : undefined;
     });
     running.add(run);

@@ -102,15 +102,11 @@ function parseWork(
   fields: readonly string[],
   taken: Omit<JobToRun, 'jobId' | 'type' | 'dueAt'>,
 ): JobToRun | undefined {
-  const field = (name: string) => {
-    for (let i = 0; i + 1 < fields.length; i += 2) if (fields[i] === name) return fields[i + 1];
-    return undefined;
-  };
-  const jobId = parseStreamId(field('j') ?? '', 'job');
-  const type = field('t');
-  const dueAt = Number(field('at'));
-  const traceparent = field('tp');
-  const lane = field('k');
+  const named: Record<string, string> = {};
+  for (let i = 0; i + 1 < fields.length; i += 2) named[fields[i] as string] ??= fields[i + 1] as string;
+  const { j = '', t: type, at, tp: traceparent, k: lane } = named;
+  const jobId = parseStreamId(j, 'job');
+  const dueAt = Number(at);
   if (!jobId || !type || !Number.isFinite(dueAt)) return undefined;
   return { ...taken, jobId, type, dueAt, ...(lane ? { lane } : {}), ...(traceparent ? { traceparent } : {}) };
 }

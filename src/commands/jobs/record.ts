@@ -6,7 +6,15 @@ import type { Loaded } from '../../eventstore/types.ts';
 import { changeOf, encodeChange } from '../handle.ts';
 import { freedBy } from '../keys.ts';
 import { workOf } from '../work.ts';
-import { commitTaken, finishEntry, isIts, type JobDeps, type TakenContents, type TakenJob } from './taken.ts';
+import {
+  commitTaken,
+  finishEntry,
+  isIts,
+  type JobDeps,
+  type TakenContents,
+  type TakenJob,
+  timeOf,
+} from './taken.ts';
 
 /** A job as a worker knows it: each recording gives the next one. */
 export type JobRun = {
@@ -90,8 +98,7 @@ async function recordAgain(
   for (let attempt = 2; attempt <= ATTEMPTS; attempt++) {
     const loaded = await deps.store.load(run.taken.jobId, jobFold);
     if (loaded.version === lostAt && recording.leadsTo.includes(loaded.state.phase)) {
-      const { unrecorded: _, ...recorded } = run;
-      return { kind: 'recorded', run: { ...recorded, loaded } };
+      return { kind: 'recorded', run: asRecorded(run, loaded) };
     }
     const planned = plan(deps, run, recording, loaded);
     if (planned.kind !== 'commit') return withoutCommit(deps, run, planned, loaded.state);
@@ -116,7 +123,7 @@ function plan(deps: JobDeps, run: JobRun, recording: Recording, loaded: Loaded<J
   }
   const context = { actor: ACTOR, correlation: run.spec.correlation, ...ownerOf(run.spec) };
   const stream = { streamId: taken.jobId, ...loaded };
-  const at = recording.at ?? deps.now().toISOString();
+  const at = recording.at ?? timeOf(deps, taken);
   const folded = changeOf(context, at, stream, jobFold, decision.events);
   const change = run.unrecorded ? { ...folded, begunAt: run.unrecorded.at } : folded;
   const state = change.state.value as Job;
@@ -147,11 +154,15 @@ function recordedAs(
   { version, state }: Extract<Planned, { kind: 'commit' }>,
   lastSeq: number,
 ): JobRecorded {
-  const { unrecorded: _, ...recorded } = run;
   return {
     kind: 'recorded',
-    run: { ...recorded, loaded: { state, version, lastSeq, expected: { kind: 'loaded', version } } },
+    run: asRecorded(run, { state, version, lastSeq, expected: { kind: 'loaded', version } }),
   };
+}
+
+/** The run as a commit has it now. Named one by one: what is left of an object is copied the slow way. */
+function asRecorded({ taken, spec, attempt, turn, recovered, alone }: JobRun, loaded: Loaded<Job>): JobRun {
+  return { taken, spec, attempt, turn, recovered, alone, loaded };
 }
 
 /** What is recorded of a run; of one whose start no commit holds yet, that first. */

@@ -2,6 +2,7 @@ import type { Static } from 'typebox';
 import { wasErased } from '../../domain/accounts.ts';
 import { type Decision, refuse } from '../../domain/decision.ts';
 import { type JobId, partitionOf } from '../../domain/ids.ts';
+import { isoOf } from '../../domain/iso.ts';
 import type { JobEnqueued, JobEvent } from '../../domain/jobs/events.ts';
 import {
   cancelJob as decideCancel,
@@ -64,7 +65,7 @@ export async function enqueueJob(
     const now = deps.now();
     const decision = decideEnqueue(job.state, dueLater(wanted, now));
     if (!decision.ok) return decision;
-    const change = changeOf(context, now.toISOString(), job, jobFold, decision.events);
+    const change = changeOf(context, isoOf(now.getTime()), job, jobFold, decision.events);
     const state = change.state.value as Job;
     const due = decision.events.length > 0 ? workOf(jobId, state) : {};
     timerAt = due.timers?.[0]?.dueAt;
@@ -118,7 +119,7 @@ export async function foreseeChange(
 > {
   const { state, version } = await deps.store.load(jobId, jobFold);
   if (version === 0 || (owner !== undefined && ownerOfJob(state) !== owner)) return notFound();
-  const decision = DECISIONS[change](state, deps.now().toISOString());
+  const decision = DECISIONS[change](state, isoOf(deps.now().getTime()));
   return decision.ok ? { ok: true, status: statusOf(state), changes: decision.events.length > 0 } : decision;
 }
 
@@ -172,7 +173,7 @@ async function change(
   return handle<JobAccepted>(deps, own, partitionOf(jobId), async () => {
     const job = { streamId: jobId, ...(first ?? (await deps.store.load(jobId, jobFold))) };
     first = undefined;
-    const at = deps.now().toISOString();
+    const at = isoOf(deps.now().getTime());
     if (version !== undefined && job.version !== version) {
       return refuse('job_changed', `The job is at version ${job.version}, and not at ${version}.`);
     }

@@ -1,4 +1,5 @@
 import { type JobId, partitionOf } from '../../domain/ids.ts';
+import { isoOf } from '../../domain/iso.ts';
 import { holdsItsLane, type Job, type JobSpec } from '../../domain/jobs/state.ts';
 import { type CommitOutcome, type EventStore, OutcomeUnknownError } from '../../eventstore/types.ts';
 import type { CommandDeps } from '../handle.ts';
@@ -23,6 +24,14 @@ export type TakenJob = {
 /** Whether the job can be run by this entry at all: it was not enqueued anew since, and has not succeeded. */
 export function isIts(taken: TakenJob, state: Job): state is Extract<Job, { spec: JobSpec }> {
   return 'spec' in state && state.dueAt === taken.dueAt;
+}
+
+/**
+ * The time of what happens to a taken job, RFC 3339 UTC: never before it was due. The clocks of two processes differ by as
+ * much as a round trip, and no history is to say that a job started before it was enqueued.
+ */
+export function timeOf(deps: Pick<JobDeps, 'now'>, taken: TakenJob): string {
+  return isoOf(Math.max(deps.now().getTime(), taken.dueAt));
 }
 
 /**

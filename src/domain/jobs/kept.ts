@@ -1,3 +1,4 @@
+import { isoOf } from '../iso.ts';
 import type { Job, JobSpec, KeptJob } from './state.ts';
 
 /**
@@ -58,7 +59,7 @@ function listed(spec: JobSpec): Listed {
     spec;
   const { owner, ...others } = rest;
   const ms = Date.parse(enqueuedAt);
-  const at = !Number.isNaN(ms) && new Date(ms).toISOString() === enqueuedAt ? ms : enqueuedAt;
+  const at = !Number.isNaN(ms) && isoOf(ms) === enqueuedAt ? ms : enqueuedAt;
   const known = [type, payload, queue, priority, maxAttempts, timeoutSeconds, at, correlation] as const;
   if (Object.keys(others).length > 0) return [...known, owner ?? 0, others];
   return owner === undefined ? known : [...known, owner];
@@ -74,7 +75,7 @@ function specOf(list: Listed): JobSpec {
     maxAttempts,
     timeoutSeconds,
     ...others,
-    enqueuedAt: typeof at === 'number' ? new Date(at).toISOString() : at,
+    enqueuedAt: typeof at === 'number' ? isoOf(at) : at,
     ...(owner ? { owner } : {}),
     correlation,
   };
