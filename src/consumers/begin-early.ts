@@ -2,6 +2,7 @@ import type { JobRun } from '../commands/jobs/record.ts';
 import type { Sealer } from '../domain/jobs/personal.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
+import type { Alarm } from './alarm.ts';
 import type { JobContext, JobDefinition } from './define-job.ts';
 import { callWith, handlingOf, type JobGiven, jobGiven } from './in-process.ts';
 import type { Ending } from './normalise.ts';
@@ -26,7 +27,8 @@ export type EarlyRun = {
 };
 
 type EarlyDeps = {
-  readonly soonMs: number;
+  /** Calls back when a run is not over soon; gives what says that it is. */
+  readonly whenLate: Alarm;
   readonly logger: () => Logger;
   readonly metrics: Pick<Metrics, 'jobHandlersLingering'>;
 };
@@ -64,7 +66,7 @@ class EarlyContext implements JobContext<unknown> {
   }
 }
 
-/** Calls a handler at once: its start is recorded when it is over, or after `soonMs`. */
+/** Calls a handler at once: its start is recorded when it is over, or when it is late. */
 export function beginEarly(
   definition: JobDefinition,
   run: JobRun,
@@ -82,11 +84,11 @@ export function beginEarly(
     soon.resolve(undefined);
   };
   const context = new EarlyContext(job, progress, deps.logger);
-  const ended = callWith(definition, context);
-  const late = setTimeout(soon.resolve, deps.soonMs, undefined);
-  void ended.then((ending) => {
-    clearTimeout(late);
+  const inTime = deps.whenLate(() => soon.resolve(undefined), beganAt);
+  const ended = callWith(definition, context, (ending) => {
+    inTime();
     soon.resolve(ending);
+    return ending;
   });
   return {
     run,

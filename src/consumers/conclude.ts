@@ -56,8 +56,7 @@ export function conclude(
   },
 ): Promise<JobOutcome> {
   const { signal, toEnd, sealer } = around;
-  const recorded = (work: () => Promise<JobRecorded>) =>
-    persistently(around.logger, signal, work).then(outcomeOf);
+  const recorded = (work: () => Promise<JobRecorded>) => persistently(around.logger, signal, work, outcomeOf);
   switch (performed.kind) {
     case 'returned':
       return recorded(() => recordCompletion(deps, run, sealer.json(performed.value)));

@@ -28,12 +28,20 @@ export function callHandler(
   around: Pick<JobContext<unknown>, 'signal' | 'progress' | 'logger'>,
 ): Promise<Ending> {
   const { signal, progress, logger } = around;
-  return callWith(definition, { job, signal, progress, logger, idempotencyKey: job.id });
+  const context = { job, signal, progress, logger, idempotencyKey: job.id };
+  return callWith(definition, context, (ending) => ending);
 }
 
-/** The same, of a context that was made already. */
-export function callWith(definition: JobDefinition, context: JobContext<unknown>): Promise<Ending> {
-  return definition.perform(context).then((value) => endingOf(definition, value), endingOfThrown);
+/** The same, of a context that was made already. @param over is called with the ending first, and gives it back */
+export function callWith(
+  definition: JobDefinition,
+  context: JobContext<unknown>,
+  over: (ending: Ending) => Ending,
+): Promise<Ending> {
+  return definition.perform(context).then(
+    (value) => over(endingOf(definition, value)),
+    (thrown) => over(endingOfThrown(thrown)),
+  );
 }
 
 /** Runs a handler in this process. */

@@ -99,7 +99,7 @@ async function runEarly(
   const run = { ...opened.run, unrecorded: { worker: deps.worker, at: timeOf(deps, job) } };
   observeWait(deps, job);
   const early = beginEarly(definition, run, sealer, {
-    soonMs: deps.quickTypes.soonMs,
+    whenLate: deps.quickTypes.whenLate,
     logger,
     metrics: deps.metrics,
   });

@@ -12,13 +12,26 @@ export function persistently<T>(
   logger: Pick<Logger, 'warn'> | (() => Pick<Logger, 'warn'>),
   signal: AbortSignal,
   work: () => Promise<T>,
-): Promise<T | undefined> {
-  return work().catch(async (error: unknown) => {
+): Promise<T | undefined>;
+/** The same; `then` makes something else of it, without a promise of its own. */
+export function persistently<T, R>(
+  logger: Pick<Logger, 'warn'> | (() => Pick<Logger, 'warn'>),
+  signal: AbortSignal,
+  work: () => Promise<T>,
+  then: (done: T | undefined) => R,
+): Promise<R>;
+export function persistently<T>(
+  logger: Pick<Logger, 'warn'> | (() => Pick<Logger, 'warn'>),
+  signal: AbortSignal,
+  work: () => Promise<T>,
+  then: (done: T | undefined) => unknown = (done) => done,
+): Promise<unknown> {
+  return work().then(then, async (error: unknown) => {
     if (!isAway(error)) throw error;
-    if (signal.aborted) return undefined;
+    if (signal.aborted) return then(undefined);
     const its = typeof logger === 'function' ? logger() : logger;
     its.warn({ err: error }, 'the store is away; trying again');
-    return again(signal, work);
+    return then(await again(signal, work));
   });
 }
 

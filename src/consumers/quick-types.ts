@@ -1,3 +1,5 @@
+import { type Alarm, createAlarm } from './alarm.ts';
+
 const SOON_MS = 10;
 /** So many runs must have been over soon; each that was not takes away what several have earned. */
 const PROVEN_BY = 10;
@@ -14,12 +16,15 @@ export type QuickTypes = {
   has(type: string): boolean;
   /** A run was over soon, or was not. */
   note(type: string, soon: boolean): void;
+  /** Of a run that is not over within that time. */
+  readonly whenLate: Alarm;
 };
 
 export function createQuickTypes(soonMs = SOON_MS): QuickTypes {
   const earned = new Map<string, number>();
   return {
     soonMs,
+    whenLate: createAlarm(soonMs),
     has: (type) => (earned.get(type) ?? 0) >= PROVEN_BY,
     note(type, soon) {
       const now = (earned.get(type) ?? 0) + (soon ? 1 : -COST_OF_LONG);

@@ -126,9 +126,9 @@ export async function startWorkers(deps: WorkerDeps): Promise<RunningRole> {
             untilResumed: (signal) => paused.untilResumed(queue, signal),
             knows: (type) => definitions.has(type),
             leave: unknownTypes.leave,
-            async run(job: JobToRun, drain, giveBack) {
+            run(job: JobToRun, drain, giveBack) {
               const definition = definitions.get(job.type);
-              if (!definition) return 'left';
+              if (!definition) return Promise.resolve('left');
               return admission.during(job.jobId, lease, () =>
                 runJob(runner, definition, job, { lease, drain, giveBack }),
               );

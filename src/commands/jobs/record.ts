@@ -8,6 +8,7 @@ import { freedBy } from '../keys.ts';
 import { workOf } from '../work.ts';
 import {
   commitTaken,
+  commitTakenThen,
   finishEntry,
   isIts,
   type JobDeps,
@@ -81,7 +82,7 @@ type Planned =
 export function record(deps: JobDeps, run: JobRun, recording: Recording): Promise<JobRecorded> {
   const planned = plan(deps, run, recording, run.loaded);
   if (planned.kind !== 'commit') return withoutCommit(deps, run, planned, run.loaded.state);
-  return commitTaken(deps, run.taken, planned.contents).then((committed) => {
+  return commitTakenThen(deps, run.taken, planned.contents, (committed) => {
     if (committed === 'lease_lost') return { kind: 'lease_lost' };
     if (typeof committed === 'object') return recordedAs(run, planned, committed.seq);
     return recordAgain(deps, run, recording, committed === 'unknown' ? planned.version : undefined);

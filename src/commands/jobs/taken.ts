@@ -94,12 +94,25 @@ type Committed = { readonly seq: number } | 'conflict' | 'lease_lost' | 'unknown
 
 /** A commit under the lease by which the entry was taken. `unknown`: its reply was lost. */
 export function commitTaken(deps: JobDeps, taken: TakenJob, contents: TakenContents): Promise<Committed> {
+  return commitTakenThen(deps, taken, contents, (committed) => committed);
+}
+
+/** The same; `then` makes of it what is wanted, without a promise of its own. */
+export function commitTakenThen<R>(
+  deps: JobDeps,
+  taken: TakenJob,
+  contents: TakenContents,
+  then: (committed: Committed) => R | Promise<R>,
+): Promise<R> {
   const partition = partitionOf(taken.jobId);
   return deps
     .traceCommit(partition, (traceparent) =>
       deps.store.commit({ partition, lease: taken.lease, ...contents(traceparent) }),
     )
-    .then(committedAs, lostOrThrown);
+    .then(
+      (outcome) => then(committedAs(outcome)),
+      (error: unknown) => then(lostOrThrown(error)),
+    );
 }
 
 function committedAs(outcome: CommitOutcome): Committed {
