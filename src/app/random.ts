@@ -22,7 +22,8 @@ export function randomText(length: number): string {
 function letters(bytes: number): string {
   const random = randomBytes(bytes);
   let length = 0;
-  for (const byte of random) {
+  for (let at = 0; at < bytes; at++) {
+    const byte = random[at] as number;
     // Those few bytes that would favour some letters are left out.
     if (byte < 248) random[length++] = LETTERS[byte % 62] as number;
   }

@@ -136,7 +136,8 @@ for _ = 1, ARGV[6] do
       local expected, scanned = ARGV[a + 1], ARGV[a + 2]
       -- A state from before the last recovery says nothing: then the version is unknown, never 0.
       local version, of
-      local head = call('GETRANGE', KEYS[k], 0, 47)
+      -- As texts: numbers are printed as floats for each call.
+      local head = call('GETRANGE', KEYS[k], '0', '47')
       if head ~= '' then version, of = match(head, '^(%d+) %d+ (%d+) ') end
       local right
       if of == recovery then
