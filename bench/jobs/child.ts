@@ -100,7 +100,7 @@ function times(): Times {
   return { count: 0, latencies: [], firstAt: 0, lastAt: 0 };
 }
 
-function note(times: Times, { sentAt }: Payload): void {
+function note(times: Times, { sentAt }: Pick<Payload, 'sentAt'>): void {
   const at = now();
   times.firstAt ||= at;
   times.lastAt = at;

@@ -28,7 +28,7 @@ export type Seen = {
   /** The handler was called. */
   readonly started: (payload: Payload) => void;
   /** The server has acknowledged the end of the job; where the library does not tell, the handler's return. */
-  readonly done: (payload: Payload) => void;
+  readonly done: (payload: Pick<Payload, 'sentAt'>) => void;
 };
 
 export type Worker = {

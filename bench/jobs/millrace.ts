@@ -9,7 +9,6 @@ import type { CommandContext } from '../../src/commands/handle.ts';
 import { enqueueJob } from '../../src/commands/jobs/requests.ts';
 import { defineJob } from '../../src/consumers/define-job.ts';
 import { startWorkers } from '../../src/consumers/workers.ts';
-import type { JobId } from '../../src/domain/ids.ts';
 import { jobOf } from '../../src/domain/job-types.ts';
 import { LEDGER_GROUP } from '../../src/eventstore/checkpoints.ts';
 import { openDatabase } from '../../src/eventstore/postgres.ts';
@@ -26,7 +25,7 @@ import { caughtUp, startProjecting } from './projecting.ts';
 const owner = `acc-00${'a'.repeat(20)}`;
 const PayloadSchema = Type.Object({ n: Type.Integer(), sentAt: Type.Number(), text: Type.String() });
 
-function noop(started: (payload: Payload, id: JobId) => void) {
+function noop(started: (payload: Payload) => void) {
   return defineJob({
     type: 'noop',
     enqueuedBy: 'accounts',
@@ -35,10 +34,10 @@ function noop(started: (payload: Payload, id: JobId) => void) {
     timeoutSeconds: 60,
     retry: { baseMs: 500, capMs: 30_000 },
     payload: PayloadSchema,
-    result: Type.Null(),
+    result: Type.Number(),
     async run({ job }) {
-      started(job.payload, job.id);
-      return null;
+      started(job.payload);
+      return job.payload.sentAt;
     },
   });
 }
@@ -138,19 +137,14 @@ function sides(withProjectors = false): Pick<Contestant, 'producer' | 'worker'> 
 
 /** A job is done when the commit that completes it has been answered. */
 function watched(store: OpenEventStore, seen: Seen) {
-  const running = new Map<string, Payload>();
-  const job = noop((payload, id) => {
-    running.set(id, payload);
-    seen.started(payload);
-  });
+  const job = noop(seen.started);
   const commit: OpenEventStore['commit'] = async (request) => {
     const outcome = await store.commit(request);
     if (outcome.kind !== 'committed') return outcome;
-    for (const { streamId, events } of request.appends) {
-      const payload = running.get(streamId);
-      if (!payload || events.at(-1)?.type !== 'JobCompleted') continue;
-      running.delete(streamId);
-      seen.done(payload);
+    for (const { events } of request.appends) {
+      const last = events.at(-1);
+      if (last?.type !== 'JobCompleted') continue;
+      seen.done({ sentAt: JSON.parse(last.data).result });
     }
     return outcome;
   };

@@ -1,12 +1,13 @@
 import type { Logger } from '../telemetry/logging.ts';
 import { backoffMs, pause, untilAborted } from './backoff.ts';
+import { Bag, type Baggable, NOWHERE } from './bag.ts';
 import type { JobOutcome } from './conclude.ts';
 import type { Lease } from './leases.ts';
 import type { Ended, Running } from './ownership.ts';
 import type { LimitedSlots } from './queue-limit.ts';
 import type { Drain, GiveBack } from './run-recorded.ts';
 import type { Slots } from './slots.ts';
-import { type JobToRun, PRIORITIES, type StreamIds, type Taken, type WorkStreams } from './take.ts';
+import type { JobToRun, StreamIds, Taken, WorkStreams } from './take.ts';
 import type { Waker } from './waker.ts';
 
 /** Taken at once and kept for the next free slots: little, as it can't be overtaken by what is more urgent. */
@@ -55,6 +56,12 @@ export type LaneDeps = {
   readonly logger: Logger;
 };
 
+type Run = Baggable & { readonly job: JobToRun; over: Promise<void> };
+
+const DONE = Promise.resolve();
+
+const entryOf = ({ priority, entryId }: JobToRun) => `${priority} ${entryId}`;
+
 /**
  * The work of one queue in one partition, as long as its lease lasts. First what is pending (the owner before had
  * it), then what is new; after a reconnect, or a take that failed, what is pending again, as a lost reply leaves
@@ -76,10 +83,9 @@ export function startLane(deps: LaneDeps): Running {
     giveUp: drain.giveUp.signal,
     over: drain.over.signal,
   };
-  /** Entries that this lane holds, by priority: waiting in the buffer, running, or put aside. */
-  const held = new Map(PRIORITIES.map((priority) => [priority as string, new Set<string>()]));
-  const malformed = new Set<string>();
-  const running = new Set<Promise<void>>();
+  /** Entries that are pending for as long as this lane lasts: malformed ones, and those of types that nobody here knows. */
+  const aside = new Set<string>();
+  const running = new Bag<Run>();
   let buffer: JobToRun[] = [];
   let pendingAfter: StreamIds | undefined = new Map();
   let sinceLowest = 0;
@@ -135,18 +141,28 @@ export function startLane(deps: LaneDeps): Running {
 
   function keep(taken: Taken): boolean {
     for (const entry of taken.malformed) {
-      if (!malformed.has(entry)) logger.error({ entry }, 'a work entry is malformed and is left alone');
-      malformed.add(entry);
+      if (!aside.has(entry)) logger.error({ entry }, 'a work entry is malformed and is left alone');
+      aside.add(entry);
     }
+    // What is new was given out to nobody; what is pending may be with us.
+    const held = taken.jobs.every(({ isFresh }) => isFresh) ? undefined : heldNow();
     for (const job of taken.jobs) {
-      const those = held.get(job.priority);
-      if (those?.has(job.entryId)) continue;
-      those?.add(job.entryId);
+      if (held?.has(entryOf(job))) continue;
       if (deps.knows(job.type)) buffer.push(job);
-      else deps.leave(job, ending);
+      else {
+        aside.add(entryOf(job));
+        deps.leave(job, ending);
+      }
     }
     return taken.jobs.length > 0 || taken.malformed.length > 0 || taken.parked > 0;
   }
+
+  /** Entries that this lane holds: waiting in the buffer, running, or put aside. */
+  function heldNow(): Set<string> {
+    return new Set([...aside, ...buffer.map(entryOf), ...Array.from(running, ({ job }) => entryOf(job))]);
+  }
+
+  const ends = () => Promise.all(Array.from(running, ({ over }) => over));
 
   function begin(job: JobToRun, release: () => void, recorded: () => void): void {
     const giveBack: GiveBack = {
@@ -156,13 +172,13 @@ export function startLane(deps: LaneDeps): Running {
         recorded();
       },
     };
-    const run = deps.run(job, told, giveBack).then((outcome) => {
+    const run: Run = { job, over: DONE, place: NOWHERE };
+    running.add(run);
+    run.over = deps.run(job, told, giveBack).then((outcome) => {
       giveBack.all();
       running.delete(run);
-      held.get(job.priority)?.delete(job.entryId);
       return outcome === 'left' && !ending.aborted ? lookAgain() : undefined;
     });
-    running.add(run);
   }
 
   /** What was left while the lane goes on is pending still: it comes again with the next look there. */
@@ -213,9 +229,9 @@ export function startLane(deps: LaneDeps): Running {
     // Longer each time: of jobs that overlap, one always runs on unless all of them have the time to end.
     for (let ms = deps.handOverPauseMs ?? HAND_OVER_PAUSE_MS; !ending.aborted; ms *= 2) {
       // Work is still taken while what runs now goes on: that may take hours.
-      await untilAborted(Promise.all(running), ending);
+      await untilAborted(ends(), ending);
       paused = true;
-      await Promise.race([Promise.all(running), pause(ms, ending)]);
+      await Promise.race([ends(), pause(ms, ending)]);
       if (running.size === 0) break;
       paused = false;
       resume.resolve();
@@ -232,7 +248,7 @@ export function startLane(deps: LaneDeps): Running {
       setTimeout(() => drain.giveUp.abort(), drainMs * GIVE_UP_AT),
     ];
     const allEnded = new AbortController();
-    void Promise.all(running).then(() => allEnded.abort());
+    void ends().then(() => allEnded.abort());
     await pause(Math.max(drainMs, drainMs * GIVE_UP_AT + RECORD_MS), allEnded.signal);
     for (const timer of timers) clearTimeout(timer);
     drain.over.abort();

@@ -55,7 +55,10 @@ type Line = {
   readonly callKey: string;
   calls: number;
   waiting: Pending[];
+  /** A call is under way. */
   busy: boolean;
+  /** It is among those that wait for the next round. */
+  ready: boolean;
 };
 
 type Call = {
@@ -95,7 +98,7 @@ export function createCommitter(
     completion: newLine(names, 'completion'),
   }));
   /** Lines with commits that wait, and no call under way. */
-  const ready = new Set<Line>();
+  let ready: Line[] = [];
   let underWay = 0;
   let scheduled = false;
 
@@ -107,6 +110,7 @@ export function createCommitter(
       calls: 0,
       waiting: [],
       busy: false,
+      ready: false,
     };
   }
 
@@ -129,7 +133,7 @@ export function createCommitter(
         return;
       }
       line.waiting.push({ ...encoded, settle });
-      if (!line.busy) ready.add(line);
+      if (!line.busy) getReady(line);
       schedule();
     });
 
@@ -143,16 +147,21 @@ export function createCommitter(
     return undefined;
   }
 
+  function getReady(line: Line): void {
+    if (!line.ready) ready.push(line);
+    line.ready = true;
+  }
+
   function schedule(): void {
-    if (scheduled || underWay > UNDER_WAY || ready.size === 0) return;
+    if (scheduled || underWay > UNDER_WAY || ready.length === 0) return;
     scheduled = true;
     setImmediate(sendRound);
   }
 
   function sendRound(): void {
     scheduled = false;
-    const calls = [...ready].map(nextCall);
-    ready.clear();
+    const calls = ready.map(nextCall);
+    ready = [];
     // A write to the socket for each call would cost as much as its encoding; a single one for all would leave
     // Redis idle until the last is encoded.
     for (let from = 0; from < calls.length; from += CALLS_IN_A_WRITE) {
@@ -173,6 +182,7 @@ export function createCommitter(
     const commits = line.waiting.slice(0, size);
     line.waiting = line.waiting.slice(size);
     line.busy = true;
+    line.ready = false;
     const startedAt = performance.now();
     return { line, number: ++line.calls, commits, startedAt, maybeDone: false, refreshed: false };
   }
@@ -183,7 +193,7 @@ export function createCommitter(
     result: (commit: Pending, index: number) => CommitOutcome | Error,
   ): void {
     line.busy = false;
-    if (line.waiting.length > 0) ready.add(line);
+    if (line.waiting.length > 0) getReady(line);
     for (const [index, commit] of commits.entries()) commit.settle(result(commit, index));
     schedule();
   }
