@@ -11,6 +11,7 @@ import {
   TraceFlags,
   trace,
 } from '@opentelemetry/api';
+import { LightContext } from './light-context.ts';
 import { ATTR, TRACER } from './names.ts';
 
 /**
@@ -25,6 +26,9 @@ export { type Attributes, type Context, type Span, SpanKind } from '@opentelemet
 export const MAX_LINKS = 128;
 
 const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?$/;
+
+/** What a job's or an event's context begins with. */
+const EMPTY = new LightContext();
 
 /** Of a traceparent of version 00. */
 const LENGTH = 55;
@@ -145,7 +149,7 @@ export function traceIdOf(traceparent: string | undefined): string | undefined {
  */
 export function contextFromTraceparent(traceparent: string | undefined): Context | undefined {
   const parent = parseTraceparent(traceparent);
-  return parent === undefined ? undefined : trace.setSpanContext(ROOT_CONTEXT, parent);
+  return parent === undefined ? undefined : trace.setSpanContext(EMPTY, parent);
 }
 
 /** A span context as a traceparent; undefined where its ids are all zero, as they are when tracing was not started. */
