@@ -78,6 +78,8 @@ export function workStreams(redis: Redis, keys: PartitionKeys, queue: string, le
       if (job) jobs.push(job);
       else malformed.push(`${stream.key} ${entryId}`);
     }
+    // Or the command would keep the texts until the next full collection, as `ScriptCall` says.
+    items.length = 0;
     const idList = asArray(ids);
     return {
       jobs,
