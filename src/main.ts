@@ -1,6 +1,7 @@
 import { parseArgs } from 'node:util';
 import { startApi } from './app/api.ts';
 import type { Base, Role } from './app/base.ts';
+import { keepNewObjectsYoung } from './app/garbage.ts';
 import { startProjectorRole } from './app/projectors.ts';
 import { startAll } from './app/start-all.ts';
 import { startWorkerRole } from './app/workers.ts';
@@ -40,6 +41,7 @@ if (help) {
 
 /** Runs until told to stop. */
 async function run(base: Base, role: string): Promise<void> {
+  keepNewObjectsYoung();
   const { config, logger, metrics } = base;
   const tracing = startTracing({
     serviceName: 'millrace',

@@ -4,6 +4,7 @@ import { Type } from 'typebox';
 import { createHmacs } from '../../src/access/signing.ts';
 import { openParts } from '../../src/app/base.ts';
 import { roleDeps } from '../../src/app/consuming.ts';
+import { keepNewObjectsYoung } from '../../src/app/garbage.ts';
 import { commandBasics, hexHmac, openWriteSide } from '../../src/app/write-side.ts';
 import type { CommandContext } from '../../src/commands/handle.ts';
 import { enqueueJob } from '../../src/commands/jobs/requests.ts';
@@ -92,7 +93,7 @@ async function removeKeys(place: string): Promise<void> {
 function sides(withProjectors = false): Pick<Contestant, 'producer' | 'worker'> {
   return {
     async producer(place) {
-      trace();
+      setUp();
       const { commands } = await openWriteSide(baseOf(place), 'bench-producer');
       // As for a type that says `personal: false`: no other contestant seals what it stores.
       const impersonal: typeof commands = { ...commands, sealJob: async (_, job) => job };
@@ -111,7 +112,7 @@ function sides(withProjectors = false): Pick<Contestant, 'producer' | 'worker'> 
       return { add, addMany: (payloads) => Promise.all(payloads.map(add)) };
     },
     async worker(place) {
-      trace();
+      setUp();
       const parts = await openParts(baseOf(place), 'bench-worker');
       const run: Worker['run'] = async (concurrency, seen) => {
         const base = baseOf(place, concurrency);
@@ -151,6 +152,8 @@ function watched(store: OpenEventStore, seen: Seen) {
   return { job, store: { ...store, commit } };
 }
 
-function trace(): void {
+/** As `main.ts` does. */
+function setUp(): void {
+  keepNewObjectsYoung();
   startTracing({ serviceName: 'bench', role: 'bench', instanceId: 'bench', sampleRatio: 1 });
 }
