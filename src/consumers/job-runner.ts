@@ -18,7 +18,7 @@ import type { JobToRun } from './take.ts';
 const STATE_GOOD_MS = 100;
 
 /**
- * Runs a job until something is known of it. Never rejects.
+ * Runs a job until something is known of it. Never rejects, and never throws.
  *
  * Of a type whose jobs are over soon, one is begun at once, by the state that came with its entry, and its start recorded
  * with its end, or soon after. Not if it was given out before: it may be what took its worker down. Nor if it has a key: were it cancelled before its start is
@@ -35,10 +35,16 @@ export function runJob(
     child ??= deps.logger.child({ jobId: job.jobId, jobType: job.type });
     return child;
   };
-  return begin(deps, definition, job, place, logger).catch((err: unknown) => {
+  const leave = (err: unknown): JobOutcome => {
     logger().error({ err }, 'a run was not recorded; the job is left for the next owner');
     return 'left';
-  });
+  };
+  try {
+    return begin(deps, definition, job, place, logger).catch(leave);
+  } catch (err) {
+    // The state that came with the entry is none.
+    return Promise.resolve(leave(err));
+  }
 }
 
 function begin(

@@ -117,7 +117,7 @@ export function recordSpan(name: string, finished: FinishedSpan): string | undef
     .startSpan(
       name,
       { ...optionsOf(finished), startTime: finished.startTime },
-      trace.setSpanContext(ROOT_CONTEXT, parent),
+      trace.setSpanContext(EMPTY, parent),
     );
   if (finished.error !== undefined) failSpan(span, finished.error);
   span.end(finished.endTime);

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
 import { cancelJob } from '../../src/commands/jobs/requests.ts';
 import type { JobContext } from '../../src/consumers/define-job.ts';
-import type { JobId } from '../../src/domain/ids.ts';
+import { type JobId, partitionOf } from '../../src/domain/ids.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { type CommitRequest, StoreUnavailableError } from '../../src/eventstore/types.ts';
 import type { World } from '../support/world.ts';
@@ -78,6 +78,26 @@ describe('A job of a type that is over soon', () => {
     end.resolve();
     await until(async () => expect((await jobState(store, id)).phase).toBe('succeeded'));
     expect(await typesOf(store, id)).toEqual(['JobEnqueued', 'JobStarted', 'JobProgressed', 'JobCompleted']);
+  });
+
+  it('is left alone while its state cannot be read, and runs when it can; those beside it run', async () => {
+    const { world, store } = await openWorld();
+    await workersOn(world, store, async () => 'done');
+    await warmUp(store);
+    const runAt = new Date(Date.now() + 1_000).toISOString();
+    const id = await commandsOn(store, world.prefix).enqueue({ runAt });
+    const keys = store.keys[partitionOf(id)];
+    const key = keys?.state(id) ?? '';
+    const state = (await store.writer.redis.get(key)) ?? '';
+    await store.writer.redis.set(key, state.slice(0, -5));
+    const work = keys?.work('default', 'normal') ?? '';
+    await until(async () => expect((await store.reader.redis.xpending(work, 'lane'))[0]).toBe(1));
+    const beside = await enqueue(store);
+    await until(async () => expect((await jobState(store, beside)).phase).toBe('succeeded'));
+    expect(await typesOf(store, id)).toEqual(['JobEnqueued']);
+    await store.writer.redis.set(key, state);
+    await until(async () => expect((await jobState(store, id)).phase).toBe('succeeded'));
+    expect(await typesOf(store, id)).toEqual(['JobEnqueued', 'JobStarted', 'JobCompleted']);
   });
 
   it('was cancelled before its start was recorded: its result counts for nothing, those beside it do', async () => {
