@@ -22,7 +22,8 @@ describe('A worker whose event loop hangs', () => {
     const { store, one, partition } = await twoWorkers({ ...FAST, leaseMs: 60_000 });
     const begun = Date.now();
     const jobId = await enqueue(store, { partition, payload: { ms: 20_000, how: 'hang', on: 'one' } });
-    await once(one, 'exit');
+    // Not at its exit: what it has said may be under way then.
+    await once(one, 'close');
     expect(one.signalCode).toBe('SIGABRT');
     const last = JSON.parse(one.said().trim().split('\n').at(-1) ?? '');
     expect(last).toMatchObject({ level: 'fatal', instanceId: 'one', limitMs: 2_000 });

@@ -21,7 +21,7 @@ it('a process in which one role cannot start ends, and hands over what its other
   child.stdout.on('data', (chunk) => {
     output += chunk;
   });
-  const [code] = await once(child, 'exit');
+  const [code] = await once(child, 'close');
   expect(code, output).toBe(1);
   expect(output).toContain('EADDRINUSE');
   const redis = new Redis(world.redisUrl);

@@ -42,5 +42,5 @@ test('a server without the database of its URL is none to write to: nothing goes
   url.pathname = '/15000';
   const connection = connectWriter({ url: url.href, name: 'test' });
   onTestFinished(() => connection.close());
-  await expect(connection.whenReady(1_000)).rejects.toThrow('database 15000, which this Redis does not have');
+  await expect(connection.whenReady(5_000)).rejects.toThrow('database 15000, which this Redis does not have');
 });
