@@ -44,13 +44,16 @@ reportMachine({
 const REWRITE = 'auto-aof-rewrite-percentage';
 const [, rewritten = '100'] = (await redis.config('GET', REWRITE)) as string[];
 await redis.config('SET', REWRITE, '0');
-for (let round = 0; round < rounds; round++) {
-  for (let turn = 0; turn < taking.length; turn++) {
-    const contestant = taking[(turn + round) % taking.length];
-    if (contestant) await runContestant(contestant, round);
+try {
+  for (let round = 0; round < rounds; round++) {
+    for (let turn = 0; turn < taking.length; turn++) {
+      const contestant = taking[(turn + round) % taking.length];
+      if (contestant) await runContestant(contestant, round);
+    }
   }
+} finally {
+  await redis.config('SET', REWRITE, rewritten);
 }
-await redis.config('SET', REWRITE, rewritten);
 conclude();
 redis.disconnect();
 

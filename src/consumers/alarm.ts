@@ -6,7 +6,7 @@ export type Alarm = (late: () => void, since: number) => () => void;
 
 /**
  * One time for all, in the order in which they ask, so one timer does: of tens of thousands a second nearly all are in
- * time, and a timer for each would cost a twentieth of what a job does.
+ * time.
  *
  * @param ms how long each may take; it may be told later by as much again
  */

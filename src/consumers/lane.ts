@@ -1,6 +1,5 @@
 import type { Logger } from '../telemetry/logging.ts';
 import { backoffMs, pause, untilAborted } from './backoff.ts';
-import { Bag, type Baggable, NOWHERE } from './bag.ts';
 import type { JobOutcome } from './conclude.ts';
 import type { Lease } from './leases.ts';
 import type { Ended, Running } from './ownership.ts';
@@ -56,7 +55,7 @@ export type LaneDeps = {
   readonly logger: Logger;
 };
 
-type Run = Baggable & { readonly job: JobToRun; over: Promise<void> };
+type Run = { readonly job: JobToRun; over: Promise<void> };
 
 const DONE = Promise.resolve();
 
@@ -85,7 +84,7 @@ export function startLane(deps: LaneDeps): Running {
   };
   /** Entries that are pending for as long as this lane lasts: malformed ones, and those of types that nobody here knows. */
   const aside = new Set<string>();
-  const running = new Bag<Run>();
+  const running = new Set<Run>();
   let buffer: JobToRun[] = [];
   let pendingAfter: StreamIds | undefined = new Map();
   let sinceLowest = 0;
@@ -172,7 +171,7 @@ export function startLane(deps: LaneDeps): Running {
         recorded();
       },
     };
-    const run: Run = { job, over: DONE, place: NOWHERE };
+    const run: Run = { job, over: DONE };
     running.add(run);
     run.over = deps.run(job, told, giveBack).then((outcome) => {
       giveBack.all();

@@ -4,8 +4,8 @@ const times = new Float64Array(REMEMBERED).fill(Number.NaN);
 const texts = new Array<string>(REMEMBERED).fill('');
 
 /**
- * A time as RFC 3339 in UTC with milliseconds, as `Date.toISOString` writes it, which prints it anew each time: of what a
- * job costs that was a twentieth, and jobs of one moment share theirs.
+ * A time as RFC 3339 in UTC with milliseconds, as `Date.toISOString` writes it, which prints it anew each time: that was
+ * 4 % of what a job costs, and jobs of one moment share theirs.
  *
  * @param ms milliseconds since 1970, whole ones; throws a RangeError where that is no time
  */
