@@ -1,3 +1,4 @@
+import { parseLogEntries } from '../eventstore/log.ts';
 import type { OpenEventStore } from '../eventstore/store.ts';
 import type { Logger } from '../telemetry/logging.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
@@ -30,8 +31,9 @@ export function measureLag(deps: {
     const keys = store.keys[partition];
     if (!keys) return 0;
     const after = `(${checkpoint.epoch}-${checkpoint.seq}`;
-    const [entry] = await store.reader.redis.xrange(keys.log, after, '+', 'COUNT', 1);
-    const at = decidedAt(entry?.[1].at(-1) ?? '');
+    const entries = await store.reader.redis.xrange(keys.log, after, '+', 'COUNT', 1);
+    const [next] = parseLogEntries(partition, entries);
+    const at = decidedAt(next?.meta ?? '');
     return at === undefined ? 0 : Math.max(0, Date.now() - at) / 1000;
   }
 

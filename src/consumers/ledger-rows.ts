@@ -20,7 +20,10 @@ const YEAR_10000 = Date.UTC(10_000, 0);
  * surrogate anywhere. What is stored is what is hashed.
  */
 export function storable(event: RawEvent): RawEvent {
-  if ([event.id, event.streamId, event.type, event.data, event.meta].every(isStorable)) return event;
+  const { id, streamId, type, data, meta } = event;
+  if (isStorable(id) && isStorable(streamId) && isStorable(type) && isStorable(data) && isStorable(meta)) {
+    return event;
+  }
   return {
     ...event,
     id: scrub(event.id) as EventId,
@@ -114,11 +117,14 @@ export function moveColumns(moves: readonly StreamMove[]): Buffer[] {
 function readMeta(json: string): Readonly<Record<string, unknown>> {
   try {
     const meta: unknown = JSON.parse(json);
-    return typeof meta === 'object' && meta !== null ? { ...meta } : {};
+    return isRecord(meta) ? meta : {};
   } catch {
     return {};
   }
 }
+
+const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null;
 
 /** Cut, as an index refuses long texts. */
 function shortText(value: unknown): string | null {

@@ -2,7 +2,7 @@ import type { RawEvent } from '../domain/event.ts';
 import { formatPosition } from '../domain/position.ts';
 import { LEDGER_GROUP } from '../eventstore/checkpoints.ts';
 import { ATTR, SPAN } from '../telemetry/names.ts';
-import { recordSpan, SpanKind } from '../telemetry/tracing.ts';
+import { recordSpan, SpanKind, saysSampled } from '../telemetry/tracing.ts';
 import { decidedAt, traceparentOf } from './event-meta.ts';
 
 /** A batch whose oldest event is older than this is a replay: it prolongs nobody's trace. */
@@ -16,7 +16,7 @@ export function observeLedger(events: readonly RawEvent[], startTime: number): v
   const seen = new Set<string>();
   for (const event of events) {
     const parent = traceparentOf(event.meta);
-    if (!parent || seen.has(parent)) continue;
+    if (!parent || !saysSampled(parent) || seen.has(parent)) continue;
     seen.add(parent);
     recordSpan(SPAN.ledgerAppend, {
       kind: SpanKind.CONSUMER,

@@ -8,8 +8,8 @@ import { type Checkpoint, StoreUnavailableError } from '../eventstore/types.ts';
 /** How long a read at the tail blocks. Its connection's socket timeout must lie above it. */
 export const TAIL_BLOCK_MS = 5_000;
 const READ_EVENTS = 500;
-/** Kept for the groups that are a little behind the first of them; who is further behind reads for himself. */
-const KEEP_EVENTS = 2_000;
+/** Kept at most for the groups that are a little behind the first of them; who is further behind reads for himself. */
+const KEEP_EVENTS = 4_000;
 const KEEP_CHARACTERS = 4_000_000;
 const READY_WITHIN_MS = 5_000;
 
@@ -18,6 +18,13 @@ export type Batch = { readonly run: string; readonly events: readonly RawEvent[]
 
 /** One partition's log, as the ordered groups of this process read it. */
 export type PartitionLog = {
+  /** For one group, from here on. */
+  open(): LogReader;
+  close(): void;
+};
+
+/** Reads one call after the other. */
+export type LogReader = {
   /**
    * The events right after `from`, at most `limit`, as the server of that run id has them. At the tail it waits,
    * for a few seconds at most. Undefined: none yet. Throws `LogForkError`, `LogGapError` (missing in log *and*
@@ -26,6 +33,7 @@ export type PartitionLog = {
   next(from: Checkpoint, limit: number, runId: string): Promise<Batch | undefined>;
   /** False after a reconnect: what was read before it may be lost on the server, and must not be applied. */
   isCurrent(batch: Batch): boolean;
+  /** Nothing is kept for it any more. */
   close(): void;
 };
 
@@ -64,6 +72,8 @@ export function openPartitionLog(deps: {
   let kept: RawEvent[] = [];
   /** Of data and metadata of what is kept. */
   let characters = 0;
+  /** The seq up to which each reader has read. */
+  const places = new Map<LogReader, number>();
   let reading: Promise<void> | undefined;
 
   /** Drops what was read from another server than the one at the other end now, or before the log was made anew. */
@@ -81,17 +91,24 @@ export function openPartitionLog(deps: {
     characters = 0;
   }
 
-  /** As many of the last events as may be kept. Events can be large: counted alone they would fill the process. */
+  /**
+   * Of the last events those that a reader still has before him, as many as may be kept: events can be large, and counted alone they
+   * would fill the process. For who is further behind the last ones are kept, or he would never come among those who share.
+   */
   function keep(events: readonly RawEvent[]): void {
-    kept = [...kept, ...events];
-    for (const event of events) characters += sizeOf(event);
+    for (const event of events) {
+      kept.push(event);
+      characters += sizeOf(event);
+    }
+    const [first] = kept;
+    const read = first ? Math.min(...places.values()) + 1 - first.seq : 0;
     let from = 0;
     for (const event of kept) {
-      if (kept.length - from <= KEEP_EVENTS && characters <= KEEP_CHARACTERS) break;
+      if (from >= read && kept.length - from <= KEEP_EVENTS && characters <= KEEP_CHARACTERS) break;
       characters -= sizeOf(event);
       from++;
     }
-    kept = kept.slice(from);
+    kept.splice(0, from);
   }
 
   function fromBuffer(from: Checkpoint, limit: number): readonly RawEvent[] {
@@ -151,35 +168,46 @@ export function openPartitionLog(deps: {
     return { run: asked, events: recorded };
   }
 
-  return {
-    async next(from, limit, runId) {
-      for (;;) {
-        await Promise.all([speaksTo(runId, blocking), speaksTo(runId, reader)]);
-        dropIfStale();
-        const buffered = fromBuffer(from, limit);
-        if (run && buffered.length > 0) return { run, events: buffered };
-        if (isTail(from)) {
-          reading ??= readOn().finally(() => {
-            reading = undefined;
-          });
-          await reading;
-          const more = fromBuffer(from, limit);
-          if (run && more.length > 0) return { run, events: more };
-          return undefined;
-        }
-        const batch = await readRange(from, limit);
-        if (batch.events.length > 0) return batch;
-        // At the head: the shared read goes on from here, once the one under way has ended.
+  async function next(from: Checkpoint, limit: number, runId: string): Promise<Batch | undefined> {
+    for (;;) {
+      await Promise.all([speaksTo(runId, blocking), speaksTo(runId, reader)]);
+      dropIfStale();
+      const buffered = fromBuffer(from, limit);
+      if (run && buffered.length > 0) return { run, events: buffered };
+      if (isTail(from)) {
+        reading ??= readOn().finally(() => {
+          reading = undefined;
+        });
         await reading;
-        await blocking.whenReady(READY_WITHIN_MS);
-        dropIfStale();
-        if (!isTail(from) && fromBuffer(from, 1).length === 0) {
-          keepNothing();
-          tail = from;
-        }
+        const more = fromBuffer(from, limit);
+        if (run && more.length > 0) return { run, events: more };
+        return undefined;
       }
+      const batch = await readRange(from, limit);
+      if (batch.events.length > 0) return batch;
+      // At the head: the shared read goes on from here, once the one under way has ended.
+      await reading;
+      await blocking.whenReady(READY_WITHIN_MS);
+      dropIfStale();
+      if (!isTail(from) && fromBuffer(from, 1).length === 0) {
+        keepNothing();
+        tail = from;
+      }
+    }
+  }
+
+  return {
+    open() {
+      const own: LogReader = {
+        next(from, limit, runId) {
+          places.set(own, from.seq);
+          return next(from, limit, runId);
+        },
+        isCurrent: ({ run: read }) => read === blocking.runId() && read === reader.runId(),
+        close: () => places.delete(own),
+      };
+      return own;
     },
-    isCurrent: ({ run: read }) => read === blocking.runId() && read === reader.runId(),
     close: () => blocking.close(),
   };
 }

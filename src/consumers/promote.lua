@@ -19,14 +19,9 @@ for i = 1, #due_now, 2 do
   local member = due_now[i]
   local job = string.sub(member, 16)
   local work = redis.call('HGET', KEYS[3], job)
-  local goal, type, due, lane, traceparent =
-    string.match(work or '', '^%d+ (%S+ %S+) (%S+) (%S+) (%S+) ?(%S*)$')
+  local goal, rest = string.match(work or '', '^%d+ (%S+ %S+) (%S+ %S+ %S+ ?%S*)$')
   local stream = goal and streams[goal]
-  if stream and lane == '-' then
-    redis.call('XADD', stream, '*', 'j', job, 't', type, 'at', due, 'tp', traceparent)
-  elseif stream then
-    redis.call('XADD', stream, '*', 'j', job, 't', type, 'at', due, 'tp', traceparent, 'k', lane)
-  end
+  if stream then redis.call('XADD', stream, '*', 'w', job .. ' ' .. rest) end
   if stream or not goal then
     redis.call('ZREM', KEYS[2], member)
     redis.call('HDEL', KEYS[3], job)

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis';
 import type { PartitionKeys } from '../eventstore/partitions.ts';
 import { StoreUnavailableError } from '../eventstore/types.ts';
+import { parseWork } from '../eventstore/work-text.ts';
 import { PRIORITIES } from './take.ts';
 
 export type QueueDepth = {
@@ -98,8 +99,7 @@ function dueOf(answer: unknown): number | undefined {
   const [entry] = asArray(answer);
   const [, fields] = asArray(entry);
   const list = asArray(fields);
-  const due = Number(list[list.indexOf('at') + 1]);
-  return Number.isFinite(due) ? due : undefined;
+  return parseWork(String(list[1]))?.dueAt;
 }
 
 function asArray(value: unknown): unknown[] {

@@ -79,7 +79,8 @@ async function read(
 ): Promise<Ended> {
   const { partition, token } = lease;
   const logger = deps.logger.child({ group: group.name, partition });
-  const { value: log, release } = deps.logOf(partition);
+  const { value, release } = deps.logOf(partition);
+  const log = value.open();
   let standing: Standing | undefined;
   /** Stays in the metrics while batches fail: that is when its lag is to be seen. */
   let shown: Standing | undefined;
@@ -138,6 +139,7 @@ async function read(
     return lease.lost.aborted ? { kind: 'lost' } : { kind: 'done' };
   } finally {
     if (shown) deps.standings.delete(shown);
+    log.close();
     release();
   }
 }

@@ -13,7 +13,7 @@
 -- Returns   0 the lease is not ours
 --           {entries, ids, number of entries parked}
 --           entries: two items for each, as a reply of many small ones costs the caller more than the work itself:
---                    its stream (from 1), id and fields, a line each; the state of its job, '' where there is none
+--                    its stream (from 1), id and text, a line each; the state of its job, '' where there is none
 --           ids: 'new': the last id of each stream, as of this moment, when nothing was found, else empty
 --                'pending': for each stream the id to go on after; '' at the end of its pending list
 -- A pending entry without fields was removed by a commit: it is acked here and never given out.
@@ -28,8 +28,8 @@ local entries, given, ids, parked = {}, 0, {}, 0
 
 -- Whether another job holds the lane of an entry; if none does, this one holds it from now on.
 local function has_to_wait(fields)
-  if fields[9] ~= 'k' or not fields[10] then return false end
-  local job, due, lane = fields[2], fields[6], fields[10]
+  local job, due, lane = string.match(fields[2], '^(%S+) %S+ (%d+) (%S+)')
+  if not lane or lane == '-' then return false end
   local holder, by = string.match(redis.call('HGET', KEYS[2], lane) or '', '^(%S+) (%S+)$')
   if holder and holder ~= job then return true end
   -- An entry that a cancellation left behind may come up after that of a retry: the later one is what it is held by.
@@ -38,15 +38,16 @@ local function has_to_wait(fields)
 end
 
 local function give(stream, entry)
-  local fields = entry[2]
-  entries[#entries + 1] = stream .. '\n' .. entry[1] .. '\n' .. table.concat(fields, '\n')
-  entries[#entries + 1] = fields[2] and redis.call('GET', KEYS[4] .. fields[2]) or ''
+  local text = entry[2][2]
+  local job = string.match(text, '^%S+')
+  entries[#entries + 1] = stream .. '\n' .. entry[1] .. '\n' .. text
+  entries[#entries + 1] = job and redis.call('GET', KEYS[4] .. job) or ''
   given = given + 1
 end
 
 local function park(key, id, fields)
-  redis.call('RPUSH', KEYS[3] .. ':' .. fields[10],
-    fields[2] .. ' ' .. fields[4] .. ' ' .. fields[6] .. ' ' .. fields[8])
+  local text = fields[2]
+  redis.call('RPUSH', KEYS[3] .. ':' .. string.match(text, '^%S+ %S+ %d+ (%S+)'), text)
   redis.call('XACK', key, 'lane', id)
   redis.call('XDEL', key, id)
   parked = parked + 1

@@ -1,9 +1,9 @@
 import type { Redis } from 'ioredis';
 import type { TakenJob } from '../commands/jobs/taken.ts';
-import { parseStreamId } from '../domain/ids.ts';
 import { runScript } from '../eventstore/connections.ts';
 import { inOneWrite } from '../eventstore/gather-writes.ts';
 import type { PartitionKeys } from '../eventstore/partitions.ts';
+import { parseWork } from '../eventstore/work-text.ts';
 import type { Lease } from './leases.ts';
 import { readScript } from './scripts.ts';
 
@@ -68,14 +68,14 @@ export function workStreams(redis: Redis, keys: PartitionKeys, queue: string, le
     const token = { group: lease.group, token: lease.token };
     const items = asArray(entries);
     for (let at = 0; at < items.length; at += 2) {
-      const [index, entryId = '', ...fields] = String(items[at]).split('\n');
+      const [index, entryId = '', text = ''] = String(items[at]).split('\n');
       const state = String(items[at + 1]);
       const stream = order[Number(index) - 1];
       if (!stream) throw new Error('take.lua named a stream that it was not given');
       const { priority } = stream;
       const taken = { queue, priority, entryId, lease: token, isFresh, takenAt };
-      const job = parseWork(fields, state === '' ? taken : { ...taken, state });
-      if (job) jobs.push(job);
+      const work = parseWork(text);
+      if (work) jobs.push({ ...taken, ...work, ...(state === '' ? {} : { state }) });
       else malformed.push(`${stream.key} ${entryId}`);
     }
     // Or the command would keep the texts until the next full collection, as `ScriptCall` says.
@@ -98,19 +98,6 @@ export function workStreams(redis: Redis, keys: PartitionKeys, queue: string, le
     takePending: (count, after) =>
       take(streams, count, ['pending', ...streams.map(({ key }) => after.get(key) ?? '0')]),
   };
-}
-
-function parseWork(
-  fields: readonly string[],
-  taken: Omit<JobToRun, 'jobId' | 'type' | 'dueAt'>,
-): JobToRun | undefined {
-  const named: Record<string, string> = {};
-  for (let i = 0; i + 1 < fields.length; i += 2) named[fields[i] as string] ??= fields[i + 1] as string;
-  const { j = '', t: type, at, tp: traceparent, k: lane } = named;
-  const jobId = parseStreamId(j, 'job');
-  const dueAt = Number(at);
-  if (!jobId || !type || !Number.isFinite(dueAt)) return undefined;
-  return { ...taken, jobId, type, dueAt, ...(lane ? { lane } : {}), ...(traceparent ? { traceparent } : {}) };
 }
 
 function asArray(value: unknown): unknown[] {

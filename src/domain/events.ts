@@ -205,7 +205,9 @@ export function createCodec(types: Readonly<Record<string, Definition>>) {
       if (!validator.Check(data)) {
         throw new EventDecodeError(`event ${raw.id} (${raw.type}): ${describe(validator.Errors(data))}`);
       }
-      return { ...raw, data, meta } as RecordedEvent;
+      // Each by its name: a spread takes V8 three times as long, and this is done for every event of every group.
+      const { partition, epoch, seq, id, streamId, version, type } = raw;
+      return { partition, epoch, seq, id, streamId, version, type, data, meta } as RecordedEvent;
     },
   };
 }

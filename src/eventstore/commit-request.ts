@@ -1,6 +1,8 @@
 import { partitionOf, type StreamId } from '../domain/ids.ts';
+import { encodeLogEntry } from './log.ts';
 import type { PartitionKeys } from './partitions.ts';
-import type { AppendToStream, CommitRequest, Work } from './types.ts';
+import type { AppendToStream, CommitRequest } from './types.ts';
+import { encodeTimer, encodeWork, KEYED_PRIORITY, workOfJob } from './work-text.ts';
 
 /** A request as `commit.lua` takes it, and what its reply doesn't say because it is known before. */
 export type EncodedCommit = {
@@ -53,7 +55,7 @@ export function encodeCommit(names: PartitionKeys, request: CommitRequest): Enco
     args.push(unkeyed.length);
     for (const item of unkeyed) {
       keys.push(names.work(item.queue, item.priority));
-      args.push(item.jobId, item.type, item.dueAt, item.traceparent ?? '');
+      args.push(encodeWork(item));
     }
   }
   const keyed = work?.filter(({ lane }) => lane !== undefined);
@@ -63,14 +65,7 @@ export function encodeCommit(names: PartitionKeys, request: CommitRequest): Enco
     args.push(keyed.length);
     for (const item of keyed) {
       keys.push(names.work(item.queue, item.priority));
-      args.push(
-        item.jobId,
-        item.type,
-        item.dueAt,
-        item.traceparent ?? '',
-        item.lane ?? '',
-        encodeTimer(item),
-      );
+      args.push(item.jobId, `${item.queue} ${item.priority}`, workOfJob(item));
     }
   }
   if (timers && timers.length > 0) {
@@ -127,7 +122,6 @@ function encodeAppends(
     let version = loaded ? expected.version : 0;
     keys.push(names.state(streamId));
     args.push(
-      streamId,
       loaded ? version : '-',
       loaded ? (expected.scannedTo ?? '-') : '-',
       version + events.length,
@@ -137,21 +131,10 @@ function encodeAppends(
     for (const event of events) {
       version++;
       bytes += event.data.length + event.meta.length;
-      args.push(event.id, version, event.type, event.data, event.meta);
+      args.push(encodeLogEntry(streamId, version, event));
     }
     versions.push(version);
     streams.push(streamId);
   }
   return { versions, streams, bytes };
-}
-
-/** Of all jobs with an ordering key: another would let a later one overtake. */
-const KEYED_PRIORITY = 'normal';
-
-/**
- * Work as `timers:work` keeps it behind the seq that the commit adds: `<queue> <priority> <type> <due> <lane>
- * <traceparent>`. Without a lane it is `-`; the last may be empty.
- */
-export function encodeTimer({ queue, priority, type, dueAt, lane = '-', traceparent = '' }: Work): string {
-  return `${queue} ${priority} ${type} ${dueAt} ${lane} ${traceparent}`;
 }

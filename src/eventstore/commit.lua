@@ -20,12 +20,12 @@
 --         l: lease token
 --         u: where a reactor's cursor must be ('': nowhere yet), where it is to be
 --         c: fingerprint (no spaces), answer, retention in ms
---         number of appends; each: stream id, expected version ('-': minted), seq up to which absence was
+--         number of appends; each: expected version ('-': minted), seq up to which absence was
 --           proven ('-': was not), version after, '<fold> <state JSON>', number of events;
---           each: id, version, type, data, meta
+--           each: its text, as a log entry has it
 --         s: number of schedules; each: schedule id, its next tick in ms ('-': it has none any more)
---         w: number of work entries; each: job id, type, due in ms, traceparent
---         k: number of keyed entries; each: job id, type, due in ms, traceparent, lane, and as a timer's work
+--         w: number of work entries; each: '<job id> <type> <due> <lane> <traceparent>', as a work entry has it
+--         k: number of keyed entries; each: job id, '<queue> <priority>', '<type> <due> <lane> <traceparent>'
 --         t: number of timers; each: job id, due in ms, '<queue> <priority> <type> <due> <lane> <traceparent>'
 --         x: number of timers taken away; each: job id
 --         f: number of finished entries; each: entry id
@@ -133,7 +133,7 @@ for _ = 1, ARGV[6] do
   local start_k, start_a = k, a
   if code == 0 then
     for i = 1, appends do
-      local expected, scanned = ARGV[a + 1], ARGV[a + 2]
+      local expected, scanned = ARGV[a], ARGV[a + 1]
       -- A state from before the last recovery says nothing: then the version is unknown, never 0.
       local version, of
       -- As texts: numbers are printed as floats for each call.
@@ -149,7 +149,7 @@ for _ = 1, ARGV[6] do
         code, value = 3, i - 1
         break
       end
-      k, a = k + 1, a + 6 + 5 * ARGV[a + 5]
+      k, a = k + 1, a + 5 + ARGV[a + 4]
     end
   end
 
@@ -158,14 +158,13 @@ for _ = 1, ARGV[6] do
     wrote = true
     k, a = start_k, start_a
     for i = 1, appends do
-      local stream, events = ARGV[a], ARGV[a + 5]
-      a = a + 6
+      local events = ARGV[a + 4]
+      a = a + 5
       for _ = 1, events do
         seq = seq + 1
         text = seq .. ''
-        call('XADD', log, epoch .. '-' .. text, 'i', ARGV[a], 's', stream, 'v', ARGV[a + 1],
-          't', ARGV[a + 2], 'd', ARGV[a + 3], 'm', ARGV[a + 4])
-        a = a + 5
+        call('XADD', log, epoch .. '-' .. text, 'e', ARGV[a])
+        a = a + 1
       end
       last_seqs[i] = text
     end
@@ -173,8 +172,8 @@ for _ = 1, ARGV[6] do
     local after = a
     a = start_a
     for i = 1, appends do
-      call('SET', KEYS[k], ARGV[a + 3] .. ' ' .. last_seqs[i] .. ' ' .. recovery .. ' ' .. ARGV[a + 4])
-      k, a = k + 1, a + 6 + 5 * ARGV[a + 5]
+      call('SET', KEYS[k], ARGV[a + 2] .. ' ' .. last_seqs[i] .. ' ' .. recovery .. ' ' .. ARGV[a + 3])
+      k, a = k + 1, a + 5 + ARGV[a + 4]
     end
     a = after
 
@@ -196,8 +195,8 @@ for _ = 1, ARGV[6] do
         local work = ARGV[a]
         a = a + 1
         for _ = 1, work do
-          call('XADD', KEYS[k], '*', 'j', ARGV[a], 't', ARGV[a + 1], 'at', ARGV[a + 2], 'tp', ARGV[a + 3])
-          k, a = k + 1, a + 4
+          call('XADD', KEYS[k], '*', 'w', ARGV[a])
+          k, a = k + 1, a + 1
         end
       end
       if find(shape, 'k', 1, true) then
@@ -206,12 +205,11 @@ for _ = 1, ARGV[6] do
         local now = overdue(timers)
         for i = 1, work do
           if now then
-            set_timer(timers, timer_work, seq - work + i, now, ARGV[a], ARGV[a + 5])
+            set_timer(timers, timer_work, seq - work + i, now, ARGV[a], ARGV[a + 1] .. ' ' .. ARGV[a + 2])
           else
-            call('XADD', KEYS[k], '*', 'j', ARGV[a], 't', ARGV[a + 1], 'at', ARGV[a + 2], 'tp', ARGV[a + 3],
-              'k', ARGV[a + 4])
+            call('XADD', KEYS[k], '*', 'w', ARGV[a] .. ' ' .. ARGV[a + 2])
           end
-          k, a = k + 1, a + 6
+          k, a = k + 1, a + 3
         end
       end
       if find(shape, 't', 1, true) then
@@ -255,9 +253,9 @@ for _ = 1, ARGV[6] do
             -- Who is next holds the lane from now on, or one that was not parked yet could take it first.
             local next = call('LPOP', KEYS[k + 1])
             if next then
-              local id, type, at, traceparent = match(next, '^(%S+) (%S+) (%S+) (%S*)$')
+              local id, at = match(next, '^(%S+) %S+ (%S+)')
               call('HSET', KEYS[k], lane, id .. ' ' .. at)
-              call('XADD', KEYS[k + 2], '*', 'j', id, 't', type, 'at', at, 'tp', traceparent, 'k', lane)
+              call('XADD', KEYS[k + 2], '*', 'w', next)
             else
               call('HDEL', KEYS[k], lane)
             end

@@ -1,6 +1,7 @@
 import type { Redis } from 'ioredis';
 import { type Kysely, sql } from 'kysely';
 import { nextArchive } from './archive/archives.ts';
+import { parseLogEntries } from './log.ts';
 import { parseMeta } from './meta.ts';
 import type { PartitionKeys } from './partitions.ts';
 import type { LedgerTables } from './tables.ts';
@@ -76,7 +77,8 @@ async function disagreement(
     return `Redis holds events up to ${log.seq} of partition ${partition}, ${whose} up to ${seq}: Redis was restored from an older state, or lost writes in a failover. ${WHAT_TO_DO}`;
   }
   const id = `${epoch}-${seq}`;
-  let found: unknown = seq < log.first ? undefined : (await redis.xrange(keys.log, id, id))[0]?.[1][1];
+  const inLog = seq < log.first ? [] : parseLogEntries(partition, await redis.xrange(keys.log, id, id));
+  let found: string | null | undefined = inLog[0]?.id;
   // Trimmed, as it should be, after the ledger had it; perhaps a moment ago.
   if (found === undefined && (seq < log.first || seq < (await firstOf(redis, keys)))) {
     const row = await db

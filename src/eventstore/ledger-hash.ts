@@ -35,17 +35,29 @@ export function hashBatch(previous: Uint8Array, events: readonly HashedEvent[]):
   return hash.digest();
 }
 
-function bytesOf(event: HashedEvent): Buffer {
-  const texts = [event.id, event.streamId, event.type, event.data, event.meta];
-  const lengths = texts.map((text) => Buffer.byteLength(text));
-  const bytes = Buffer.allocUnsafe(16 + lengths.reduce((sum, length) => sum + 4 + length, 0));
-  bytes.writeBigUInt64BE(BigInt(event.seq), 0);
-  bytes.writeUInt32BE(event.epoch, 8);
-  bytes.writeUInt32BE(event.version, 12);
-  let at = 16;
-  for (const [index, text] of texts.entries()) {
-    at = bytes.writeUInt32BE(lengths[index] ?? 0, at);
-    at += bytes.write(text, at);
-  }
-  return bytes;
+/** Three bytes of UTF-8 are the most that a UTF-16 unit takes. */
+const BYTES_OF_A_UNIT = 3;
+const KEPT_BYTES = 64 * 1024;
+/** Written anew for each event: its bytes are hashed at once. */
+const scratch = Buffer.allocUnsafe(KEPT_BYTES);
+
+function bytesOf({ seq, epoch, version, id, streamId, type, data, meta }: HashedEvent): Buffer {
+  const units = id.length + streamId.length + type.length + data.length + meta.length;
+  const most = 16 + 5 * 4 + BYTES_OF_A_UNIT * units;
+  const bytes = most > KEPT_BYTES ? Buffer.allocUnsafe(most) : scratch;
+  bytes.writeUInt32BE(Math.floor(seq / 2 ** 32), 0);
+  bytes.writeUInt32BE(seq >>> 0, 4);
+  bytes.writeUInt32BE(epoch, 8);
+  bytes.writeUInt32BE(version, 12);
+  let at = writeText(bytes, id, 16);
+  at = writeText(bytes, streamId, at);
+  at = writeText(bytes, type, at);
+  at = writeText(bytes, data, at);
+  return bytes.subarray(0, writeText(bytes, meta, at));
+}
+
+function writeText(bytes: Buffer, text: string, at: number): number {
+  const length = bytes.write(text, at + 4);
+  bytes.writeUInt32BE(length, at);
+  return at + 4 + length;
 }

@@ -19,7 +19,12 @@ export function readBatch(
   codec: EventCodec,
   events: readonly RawEvent[],
 ): readonly Concern[] {
-  return events.flatMap((raw) => readEvent(projection, codec, raw) ?? []);
+  const found: Concern[] = [];
+  for (const raw of events) {
+    const concern = readEvent(projection, codec, raw);
+    if (concern) found.push(concern);
+  }
+  return found;
 }
 
 function readEvent(projection: Keying, codec: EventCodec, raw: RawEvent): Concern | undefined {

@@ -1,7 +1,7 @@
 import type { RecordedEvent } from '../domain/events.ts';
 import { formatPosition } from '../domain/position.ts';
 import { ATTR, SPAN } from '../telemetry/names.ts';
-import { recordSpan, SpanKind } from '../telemetry/tracing.ts';
+import { recordSpan, SpanKind, saysSampled } from '../telemetry/tracing.ts';
 import type { ParkedEvent } from './parked.ts';
 import { groupOf } from './projection.ts';
 
@@ -39,9 +39,6 @@ export function observeProjection(
   };
 }
 
-/** The lowest bit of the flags, which end a traceparent: an event that is not sampled costs one look. */
-const SAMPLED = /[13579bdf]$/;
-
 function recordSpans(
   projection: { readonly name: string; readonly version: number },
   events: readonly RecordedEvent[],
@@ -51,7 +48,7 @@ function recordSpans(
   let spans = 0;
   for (const event of events) {
     const parent = event.meta.traceparent;
-    if (parent === undefined || !SAMPLED.test(parent)) continue;
+    if (parent === undefined || !saysSampled(parent)) continue;
     recordSpan(`${SPAN.process} projection:${projection.name}`, {
       kind: SpanKind.CONSUMER,
       parent,

@@ -32,6 +32,7 @@ const EMPTY = new LightContext();
 
 /** Of a traceparent of version 00. */
 const LENGTH = 55;
+const SAMPLED_ENDS = '13579bdf';
 
 /** How a span is made. */
 export type SpanDetails = {
@@ -173,6 +174,11 @@ export function parseTraceparent(traceparent: string | undefined): SpanContext |
     isRemote: true,
   };
   return isValid(span) ? span : undefined;
+}
+
+/** Whether a traceparent of our own says that its trace is kept: the lowest bit of the flags, which end it. A look, and no more. */
+export function saysSampled(traceparent: string): boolean {
+  return SAMPLED_ENDS.includes(traceparent.charAt(traceparent.length - 1));
 }
 
 /** Traceparents as links, malformed ones left out, at most 128. */

@@ -13,6 +13,7 @@ import { echoJob } from '../../src/consumers/echo.ts';
 import { type JobId, partitionOf } from '../../src/domain/ids.ts';
 import { jobOf } from '../../src/domain/job-types.ts';
 import { type Job, jobFold } from '../../src/domain/jobs/state.ts';
+import { parseWork } from '../../src/eventstore/work-text.ts';
 import { context, writeSide } from './support.ts';
 
 const asAda = (key?: string, body?: string) => ({
@@ -62,12 +63,11 @@ async function jobs() {
       const keys = keysOf(id);
       await redis.hset(keys.lease(lease.group), { owner: 'w', token: lease.token });
       const entries = await redis.xrange(keys.work('default', 'normal'), '-', '+');
-      return entries
-        .filter(([, fields]) => fields[1] === id)
-        .map(([entryId, fields]) => {
-          const dueAt = Number(fields[5]);
-          return { jobId: id, queue: 'default', priority: 'normal', entryId, dueAt, lease };
-        });
+      return entries.flatMap(([entryId, [, text = '']]) => {
+        const work = parseWork(text);
+        if (work?.jobId !== id) return [];
+        return [{ jobId: id, queue: 'default', priority: 'normal', entryId, dueAt: work.dueAt, lease }];
+      });
     },
   };
 }

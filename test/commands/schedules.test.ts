@@ -12,6 +12,8 @@ import {
 import type { RawEvent } from '../../src/domain/event.ts';
 import { partitionOf, type ScheduleId } from '../../src/domain/ids.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
+import { parseWork } from '../../src/eventstore/work-text.ts';
+import { eventsInLog } from '../support/log.ts';
 import { context, writeSide } from './support.ts';
 
 const MINUTE = 60_000;
@@ -53,16 +55,9 @@ async function eventsOf(store: OpenEventStore, id: ScheduleId): Promise<RawEvent
 }
 
 async function runsOf(store: OpenEventStore, id: ScheduleId) {
-  const keys = store.keys[partitionOf(id)];
-  const entries = await store.reader.redis.xrange(keys?.log ?? '', '-', '+');
-  return entries
-    .map(([, fields]) => fields)
-    .filter((fields) => fields[7] === 'JobEnqueued')
-    .map((fields) => ({
-      id: fields[3],
-      data: JSON.parse(fields[9] ?? ''),
-      meta: JSON.parse(fields[11] ?? ''),
-    }))
+  return (await eventsInLog(store, partitionOf(id)))
+    .filter(({ type }) => type === 'JobEnqueued')
+    .map(({ streamId, data, meta }) => ({ id: streamId, data: JSON.parse(data), meta: JSON.parse(meta) }))
     .filter(({ data }) => data.schedule?.id === id);
 }
 
@@ -136,8 +131,8 @@ test('Runs with an ordering key are of its lane, with all other jobs of it', asy
   expect(lanes).toEqual([expect.stringMatching(/^[0-9a-f]{32}$/), lanes[0]]);
   const work = store.keys[partitionOf(id)]?.work('default', 'normal') ?? '';
   const entries = await store.reader.redis.xrange(work, '-', '+');
-  expect(entries.map(([, fields]) => fields.slice(fields.indexOf('k')))).toEqual(
-    Array.from({ length: 3 }, () => ['k', lanes[0]]),
+  expect(entries.map(([, [, text = '']]) => parseWork(text)?.lane)).toEqual(
+    Array.from({ length: 3 }, () => lanes[0]),
   );
 });
 

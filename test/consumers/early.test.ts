@@ -5,6 +5,7 @@ import type { JobContext } from '../../src/consumers/define-job.ts';
 import { type JobId, partitionOf } from '../../src/domain/ids.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { type CommitRequest, StoreUnavailableError } from '../../src/eventstore/types.ts';
+import { eventsInLog } from '../support/log.ts';
 import type { World } from '../support/world.ts';
 import { type Run, runWorkers, testJob } from './running.ts';
 import { commandsOn, enqueue, history, jobState, openWorld, until } from './support.ts';
@@ -59,8 +60,8 @@ describe('A job of a type that is over soon', () => {
     id = await enqueue(store);
     await until(async () => expect((await jobState(store, id as JobId)).phase).toBe('succeeded'));
     expect(commits.filter(Boolean)).toEqual([['JobStarted', 'JobCompleted']]);
-    const log = await store.reader.redis.xrevrange(store.keys[0]?.log ?? '', '+', '-', 'COUNT', 2);
-    const [ended, started] = log.map(([, fields]) => Date.parse(JSON.parse(fields[11] ?? '').at));
+    const log = (await eventsInLog(store)).slice(-2);
+    const [started, ended] = log.map(({ meta }) => Date.parse(JSON.parse(meta).at));
     expect((ended ?? 0) - (started ?? 0)).toBeGreaterThanOrEqual(20);
   });
 

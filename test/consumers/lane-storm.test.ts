@@ -5,6 +5,7 @@ import { cancelJob, discardJob, retryJob } from '../../src/commands/jobs/request
 import { defineJob, NoRetryError, SnoozeError } from '../../src/consumers/define-job.ts';
 import { startWorkers } from '../../src/consumers/workers.ts';
 import type { JobId } from '../../src/domain/ids.ts';
+import { eventsInLog } from '../support/log.ts';
 import { commandsOn, jobDeps, jobState, openWorld, roleDeps, until } from './support.ts';
 
 const KEYS = 6;
@@ -115,12 +116,10 @@ it('However jobs of a lane end, are put off, cancelled, given up or tried again 
 
   /** Of what nobody meddled with: first starts are in the order of becoming due, ties by position. */
   async function inOrder(): Promise<void> {
-    for (const { log } of store.keys) {
-      const entries = await store.reader.redis.xrange(log, '-', '+');
+    for (const { partition } of store.keys) {
       const lanes = new Map<string, { id: string; due: number; timer: boolean; position: number }[]>();
       const enqueued = new Map<string, { lane: string; due: number; timer: boolean; position: number }>();
-      for (const [position, [, fields]] of entries.entries()) {
-        const [, , , id = '', , , , type, , data = '', , meta = ''] = fields;
+      for (const { seq: position, streamId: id, type, data, meta } of await eventsInLog(store, partition)) {
         if (type === 'JobEnqueued') {
           const { lane, runAt } = JSON.parse(data);
           const due = Date.parse(runAt ?? JSON.parse(meta).at);

@@ -9,7 +9,8 @@ import {
   OutcomeUnknownError,
   StoreUnavailableError,
 } from '../../src/eventstore/types.ts';
-import { callbackUrl, cursorOf, endJob, ends, eventsOf, group, idsTold, start, told } from './notifying.ts';
+import { eventsInLog } from '../support/log.ts';
+import { callbackUrl, cursorOf, endJob, ends, group, idsTold, start, told } from './notifying.ts';
 import { appendEvents, openStore, openWorld, until } from './support.ts';
 
 describe('The end of a job with a callback', () => {
@@ -35,7 +36,7 @@ describe('The end of a job with a callback', () => {
       { ...about(failed), status: 'failed', error: { name: 'Error', message: 'no' }, finishedAt },
       { ...about(cancelled), status: 'cancelled', finishedAt },
     ]);
-    const end = (await eventsOf(store)).find(
+    const end = (await eventsInLog(store)).find(
       ({ streamId, version }) => streamId === succeeded && version === 2,
     );
     expect(requests[0]?.meta).toMatchObject({
@@ -78,7 +79,7 @@ describe('The end of a job with a callback', () => {
     await start(world, store);
     await until(async () => expect((await idsTold(store)).length).toBeGreaterThanOrEqual(200));
     expect((await idsTold(store)).toSorted()).toEqual(ended.toSorted());
-    const inLog = (await eventsOf(store)).filter(({ type }) => type === 'JobCompleted');
+    const inLog = (await eventsInLog(store)).filter(({ type }) => type === 'JobCompleted');
     expect(await idsTold(store)).toEqual(inLog.map(({ streamId }) => streamId));
   });
 
@@ -134,7 +135,7 @@ describe('The end of a job with a callback', () => {
   it('is not told by an owner that was followed by another', async () => {
     const { store } = await openWorld();
     await endJob(store, ends.succeeded(callbackUrl));
-    const events = await eventsOf(store);
+    const events = await eventsInLog(store);
     const [old, now] = [group(store), group(store)];
     const own = (token: number) =>
       store.writer.redis.hset(store.keys[0]?.lease('notifier') ?? '', 'token', token);

@@ -4,14 +4,13 @@ import { changeOf, encodeChange } from '../../src/commands/handle.ts';
 import { createNotifier } from '../../src/consumers/notifier.ts';
 import { startProjectors } from '../../src/consumers/projectors.ts';
 import { createReactorGroup } from '../../src/consumers/reactor.ts';
-import type { RawEvent } from '../../src/domain/event.ts';
 import { type JobId, streamId } from '../../src/domain/ids.ts';
 import type { JobEvent } from '../../src/domain/jobs/events.ts';
 import { jobFold } from '../../src/domain/jobs/state.ts';
-import { parseLogEntries } from '../../src/eventstore/log.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import type { OrderedGroup } from '../../src/eventstore/types.ts';
 import { randomText } from '../support/connections.ts';
+import { eventsInLog } from '../support/log.ts';
 import type { World } from '../support/world.ts';
 import { roleDeps } from './support.ts';
 
@@ -78,14 +77,9 @@ export async function endJob(store: OpenEventStore, end: JobEvent, partition = 0
   return jobId;
 }
 
-export async function eventsOf(store: OpenEventStore, partition = 0): Promise<RawEvent[]> {
-  const keys = store.keys[partition];
-  return keys ? parseLogEntries(partition, await store.reader.redis.xrange(keys.log, '-', '+')) : [];
-}
-
 /** What was enqueued to tell of ends, in the order of the log. */
 export async function told(store: OpenEventStore, partition = 0) {
-  return (await eventsOf(store, partition)).flatMap((event) => {
+  return (await eventsInLog(store, partition)).flatMap((event) => {
     const data = JSON.parse(event.data);
     if (event.type !== 'JobEnqueued' || data.type !== 'http.request') return [];
     return [{ ...data.payload, meta: JSON.parse(event.meta), jobId: event.streamId }];

@@ -5,7 +5,9 @@ import { describe, expect, it, onTestFinished, test } from 'vitest';
 import { startRedis } from '../../deploy/local/servers.mjs';
 import { openPartitionLog, TAIL_BLOCK_MS } from '../../src/consumers/partition-log.ts';
 import { openWaker, WAKE_BLOCK_MS } from '../../src/consumers/waker.ts';
+import type { EventId, StreamId } from '../../src/domain/ids.ts';
 import { connectBlocking, connectReader, connectWriter } from '../../src/eventstore/connections.ts';
+import { encodeLogEntry, LOG_FIELD } from '../../src/eventstore/log.ts';
 import { createKeys, type PartitionKeys } from '../../src/eventstore/partitions.ts';
 import { createTold } from '../../src/eventstore/told.ts';
 import type { Checkpoint } from '../../src/eventstore/types.ts';
@@ -43,14 +45,16 @@ async function setUp() {
     await Promise.all([writer, reader, blocking].map((each) => each.whenReady(5_000)));
   };
   const append = (seq: number, data?: string) => appendTo(writer.redis, keys, seq, data);
-  const next = (from: Checkpoint, limit: number) => log.next(from, limit, writer.runId() ?? 'away');
+  const first = log.open();
+  const next = (from: Checkpoint, limit: number, by = first) =>
+    by.next(from, limit, writer.runId() ?? 'away');
   /** As a recovery leaves it: other events, in a new epoch, at the same server. */
   const makeAnew = async (seq: number) => {
     await writer.redis.unlink(keys.log);
     for (let at = 1; at <= seq; at++) await append(at);
     epoch = 2;
   };
-  return { keys, writer, blocking, log, next, restart, makeAnew, append };
+  return { keys, writer, blocking, log, first, next, restart, makeAnew, append };
 }
 
 async function appendTo(
@@ -59,20 +63,21 @@ async function appendTo(
   seq: number,
   data = '{}',
 ): Promise<void> {
-  const fields = ['i', `e${seq}`, 's', `s${seq}`, 'v', '1', 't', 'T', 'd', data, 'm', '{}'];
-  await redis
-    .multi()
-    .xadd(keys.log, `1-${seq}`, ...fields)
-    .hset(keys.meta, 'seq', seq)
-    .exec();
+  const event = encodeLogEntry(`s${seq}` as StreamId, 1, {
+    id: `e${seq}` as EventId,
+    type: 'T',
+    data,
+    meta: '{}',
+  });
+  await redis.multi().xadd(keys.log, `1-${seq}`, LOG_FIELD, event).hset(keys.meta, 'seq', seq).exec();
 }
 
 describe('A partition’s log', () => {
   it('wakes all groups at the tail with one read, and serves who is behind', async () => {
-    const { next, append, writer } = await setUp();
+    const { log, next, append, writer } = await setUp();
     await append(1);
     const at1: Checkpoint = { epoch: 1, seq: 1, eventId: 'e1' as never };
-    const waiting = [next(at1, 10), next(at1, 10)];
+    const waiting = [next(at1, 10), next(at1, 10, log.open())];
     await until(async () => expect(await writer.redis.client('LIST')).toMatch(/cmd=xread/));
     await append(2);
     for (const batch of await Promise.all(waiting)) expect(batch?.events.map(({ seq }) => seq)).toEqual([2]);
@@ -96,24 +101,27 @@ describe('A partition’s log', () => {
   });
 
   it('disowns a batch that was read before Redis was restarted', async () => {
-    const { log, next, append, restart } = await setUp();
+    const { first, next, append, restart } = await setUp();
     await append(1);
     const before = await next(START, 10);
     if (!before) throw new Error('no batch');
-    expect(log.isCurrent(before)).toBe(true);
+    expect(first.isCurrent(before)).toBe(true);
     await restart();
-    expect(log.isCurrent(before)).toBe(false);
+    expect(first.isCurrent(before)).toBe(false);
     const after = await next(START, 10);
     expect(after?.events).toEqual(before.events);
-    expect(after && log.isCurrent(after)).toBe(true);
+    expect(after && first.isCurrent(after)).toBe(true);
   });
 });
 
 test('Of large events few are kept for those who are behind: they read for themselves, and miss none', async () => {
-  const { log, next, append, writer } = await setUp();
+  const { log, first, next, append, writer } = await setUp();
+  const slow = log.open();
+
   const large = JSON.stringify('x'.repeat(250_000));
   await append(1);
   let at: Checkpoint = { epoch: 1, seq: 1, eventId: 'e1' as never };
+  const second = next(at, 1, slow);
   for (let seq = 2; seq <= 40; seq++) {
     const reading = next(at, 10);
     // Else a range would bring it, and not the tail.
@@ -122,23 +130,50 @@ test('Of large events few are kept for those who are behind: they read for thems
     const last = ((await reading) ?? (await next(at, 10)))?.events.at(-1);
     at = { epoch: 1, seq: last?.seq ?? 0, eventId: last?.id ?? null };
   }
+  expect((await second)?.events[0]?.seq).toBe(2);
   const ranges = async () =>
     Number(/cmdstat_xrange:calls=(\d+)/.exec(await writer.redis.info('commandstats'))?.[1] ?? 0);
   const before = await ranges();
-  expect((await next({ epoch: 1, seq: 38, eventId: 'e38' as never }, 1))?.events[0]?.seq).toBe(39);
+  expect((await next({ epoch: 1, seq: 38, eventId: 'e38' as never }, 1, slow))?.events[0]?.seq).toBe(39);
   expect(await ranges()).toBe(before);
-  const behind = await next({ epoch: 1, seq: 5, eventId: 'e5' as never }, 2);
+  const behind = await next({ epoch: 1, seq: 5, eventId: 'e5' as never }, 2, slow);
   expect(behind?.events.map(({ seq }) => seq)).toEqual([6, 7]);
   expect(await ranges()).toBe(before + 1);
-  expect(behind && log.isCurrent(behind)).toBe(true);
+  expect(behind && first.isCurrent(behind)).toBe(true);
+});
+
+test('What all readers have read is not kept; who left is not waited for', async () => {
+  const { log, next, append, writer } = await setUp();
+  const slow = log.open();
+  await append(1);
+  const at = (seq: number): Checkpoint => ({ epoch: 1, seq, eventId: `e${seq}` as never });
+  const second = next(at(1), 1, slow);
+  for (let seq = 1; seq < 6; seq++) {
+    const reading = next(at(seq), 10);
+    await until(async () => expect(await writer.redis.client('LIST')).toMatch(/flags=b .*cmd=xread/));
+    await append(seq + 1);
+    expect(((await reading) ?? (await next(at(seq), 10)))?.events.at(-1)?.seq).toBe(seq + 1);
+  }
+  await second;
+  const ranges = async () =>
+    Number(/cmdstat_xrange:calls=(\d+)/.exec(await writer.redis.info('commandstats'))?.[1] ?? 0);
+  const before = await ranges();
+  expect((await next(at(2), 10, slow))?.events.map(({ seq }) => seq)).toEqual([3, 4, 5, 6]);
+  expect(await ranges()).toBe(before);
+  slow.close();
+  const reading = next(at(6), 10);
+  await append(7);
+  expect(((await reading) ?? (await next(at(6), 10)))?.events.at(-1)?.seq).toBe(7);
+  expect((await next(at(2), 1, log.open()))?.events[0]?.seq).toBe(3);
+  expect(await ranges()).toBe(before + 1);
 });
 
 test('A log is not read from another server than the lease was taken at; connections that were left behind come after', async () => {
-  const { log, next, append, blocking } = await setUp();
+  const { first, next, append, blocking } = await setUp();
   await append(1);
   await next(START, 10);
   const reconnected = new Promise((resolve) => blocking.onReady(resolve));
-  await expect(log.next(START, 10, 'another run')).rejects.toThrow(/another server/);
+  await expect(first.next(START, 10, 'another run')).rejects.toThrow(/another server/);
   await reconnected;
   expect((await next(START, 10))?.events.map(({ seq }) => seq)).toEqual([1]);
 });

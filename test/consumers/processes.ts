@@ -5,6 +5,7 @@ import { onTestFinished } from 'vitest';
 import type { LeaseTiming } from '../../src/consumers/lease-keeper.ts';
 import type { JobId } from '../../src/domain/ids.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
+import { eventsInLogs } from '../support/log.ts';
 import type { World } from '../support/world.ts';
 
 export const PARTITIONS = 8;
@@ -75,11 +76,9 @@ export async function runs(world: World, store: OpenEventStore, jobId: JobId): P
 
 /** The results of a job that were accepted: more than one is a fault. */
 export async function results(store: OpenEventStore, jobId: JobId): Promise<unknown[]> {
-  const logs = await Promise.all(store.keys.map(({ log }) => store.reader.redis.xrange(log, '-', '+')));
-  return logs
-    .flat()
-    .filter(([, fields]) => fields[3] === jobId && fields[7] === 'JobCompleted')
-    .map(([, fields]) => JSON.parse(fields[9] ?? '').result);
+  return (await eventsInLogs(store))
+    .filter(({ streamId, type }) => streamId === jobId && type === 'JobCompleted')
+    .map(({ data }) => JSON.parse(data).result);
 }
 
 /** Ids of the processes in which jobs of this world ran alone, in order. */

@@ -9,6 +9,7 @@ import { startWorkers } from '../../src/consumers/workers.ts';
 import type { JobId } from '../../src/domain/ids.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { randomText } from '../support/connections.ts';
+import { eventsInLog } from '../support/log.ts';
 import type { World } from '../support/world.ts';
 import { enqueue, jobDeps, jobState, openStore, openWorld, roleDeps, until } from './support.ts';
 
@@ -132,10 +133,9 @@ describe('a paused queue', () => {
     const { world, store } = await setting();
     const { pause } = operator(world, store);
     await Promise.all([pause(), pause(), pause()]);
-    const [keys] = store.keys;
-    const entries = await store.reader.redis.xrange(keys?.log ?? '', '-', '+');
-    expect(entries.map(([, fields]) => fields[7])).toEqual(['QueuePaused']);
-    expect(JSON.parse(entries[0]?.[1][11] ?? '')).toMatchObject({ actor: 'acc-op', reason: 'a test' });
+    const events = await eventsInLog(store);
+    expect(events.map(({ type }) => type)).toEqual(['QueuePaused']);
+    expect(JSON.parse(events[0]?.meta ?? '')).toMatchObject({ actor: 'acc-op', reason: 'a test' });
   });
 });
 

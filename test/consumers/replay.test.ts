@@ -12,19 +12,9 @@ import { archiveLedger } from '../../src/eventstore/archive/write.ts';
 import { openPool } from '../../src/eventstore/postgres.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { randomText, testHmac } from '../support/connections.ts';
+import { eventsInLog } from '../support/log.ts';
 import type { World } from '../support/world.ts';
-import {
-  callbackUrl,
-  cursorOf,
-  endJob,
-  ends,
-  eventsOf,
-  group,
-  idsTold,
-  notifier,
-  start,
-  told,
-} from './notifying.ts';
+import { callbackUrl, cursorOf, endJob, ends, group, idsTold, notifier, start, told } from './notifying.ts';
 import { openStore, openWorld, quiet, until } from './support.ts';
 
 const ALWAYS = { from: new Date(0), to: new Date('2100-01-01T00:00:00Z') };
@@ -79,10 +69,10 @@ const replayed = async (store: OpenEventStore) => (await told(store)).filter(({ 
 describe('A replay', () => {
   it('without side effects counts what it would do, and does none of it', async () => {
     const { store, deps, payload } = await past(5);
-    const [cursor, before] = [await cursorOf(store), (await eventsOf(store)).length];
+    const [cursor, before] = [await cursorOf(store), (await eventsInLog(store)).length];
     const result = await run(deps(), newReplay(), await payload({ sideEffects: 'off' }));
     expect(result).toEqual({ sideEffects: 'off', events: 5, jobs: 5 });
-    expect([await cursorOf(store), (await eventsOf(store)).length]).toEqual([cursor, before]);
+    expect([await cursorOf(store), (await eventsInLog(store)).length]).toEqual([cursor, before]);
   });
 
   it('with side effects does each once more, behind what is live, and leaves the cursor where it is', async () => {

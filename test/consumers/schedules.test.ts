@@ -7,6 +7,7 @@ import { type JobId, partitionOf, type ScheduleId } from '../../src/domain/ids.t
 import type { MissedRuns } from '../../src/domain/schedules.ts';
 import { connectSubscriber } from '../../src/eventstore/connections.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
+import { eventsInLogs } from '../support/log.ts';
 import { testJob } from '../support/test-jobs.ts';
 import type { World } from '../support/world.ts';
 import { PARTITIONS, startWorker } from './processes.ts';
@@ -66,12 +67,11 @@ type Run = { readonly at: number; readonly jobId: JobId };
 
 /** The runs that were enqueued, by schedule and in order: the tick (ms since 1970) and the job of each. */
 async function allEnqueued(store: OpenEventStore): Promise<Map<string, Run[]>> {
-  const logs = await Promise.all(store.keys.map(({ log }) => store.reader.redis.xrange(log, '-', '+')));
   const found = new Map<string, Run[]>();
-  for (const [, fields] of logs.flat()) {
-    if (fields[7] !== 'JobEnqueued') continue;
-    const { schedule: its } = JSON.parse(fields[9] ?? '');
-    const run = { jobId: fields[3] as JobId, at: Date.parse(its.tick) };
+  for (const { type, streamId, data } of await eventsInLogs(store)) {
+    if (type !== 'JobEnqueued') continue;
+    const { schedule: its } = JSON.parse(data);
+    const run = { jobId: streamId as JobId, at: Date.parse(its.tick) };
     found.set(its.id, [...(found.get(its.id) ?? []), run]);
   }
   return found;

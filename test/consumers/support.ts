@@ -13,8 +13,10 @@ import type { JobEnqueued, JobPriority } from '../../src/domain/jobs/events.ts';
 import { enqueueJob } from '../../src/domain/jobs/requests.ts';
 import { type Job, jobFold } from '../../src/domain/jobs/state.ts';
 import { createEventStore, type OpenEventStore } from '../../src/eventstore/store.ts';
+import { parseWork } from '../../src/eventstore/work-text.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { connectionsTo, randomText, testHmac } from '../support/connections.ts';
+import { eventsInLog } from '../support/log.ts';
 import { createWorld, type World } from '../support/world.ts';
 
 export const quiet = pino({ level: process.env.TEST_LOG_LEVEL ?? 'silent' });
@@ -192,10 +194,11 @@ export async function takeEntry(store: OpenEventStore, jobId: JobId): Promise<Ta
   const lease = { group: 'lane:default', token: 7 };
   await redis.hset(keys.lease(lease.group), { owner: 'dead#1', token: lease.token });
   const entries = await redis.xrange(keys.work('default', 'normal'), '-', '+');
-  const mine = entries.filter(([, fields]) => fields[1] === jobId);
-  const [entryId, fields] = mine[0] ?? [];
-  if (!entryId || !fields || mine.length !== 1) throw new Error(`${jobId} has ${mine.length} entries`);
-  return { jobId, queue: 'default', priority: 'normal', entryId, dueAt: Number(fields[5]), lease };
+  const all = entries.map(([entryId, [, text = '']]) => ({ entryId, work: parseWork(text) }));
+  const [mine, ...others] = all.filter(({ work }) => work?.jobId === jobId);
+  if (!mine?.work || others.length > 0) throw new Error(`${jobId} has not one entry`);
+  const { entryId, work } = mine;
+  return { jobId, queue: 'default', priority: 'normal', entryId, dueAt: work.dueAt, lease };
 }
 
 /** A job whose worker died while it ran: its start is recorded, and no end. */
@@ -215,9 +218,7 @@ export async function orphan(
 
 /** The events of a job that are still in the log. */
 export async function history(store: OpenEventStore, jobId: JobId) {
-  const log = store.keys[partitionOf(jobId)]?.log ?? '';
-  const entries = await store.reader.redis.xrange(log, '-', '+');
-  return entries
-    .filter(([, fields]) => fields[3] === jobId)
-    .map(([, fields]) => ({ type: fields[7], data: JSON.parse(fields[9] ?? '') }));
+  return (await eventsInLog(store, partitionOf(jobId)))
+    .filter(({ streamId }) => streamId === jobId)
+    .map(({ type, data }) => ({ type, data: JSON.parse(data) }));
 }

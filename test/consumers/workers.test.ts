@@ -4,6 +4,7 @@ import { NoRetryError, RetryLaterError } from '../../src/consumers/define-job.ts
 import type { WorkerDeps } from '../../src/consumers/workers.ts';
 import type { JobId } from '../../src/domain/ids.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
+import { eventsInLog } from '../support/log.ts';
 import type { World } from '../support/world.ts';
 import { type Run, runWorkers, testJob } from './running.ts';
 import { enqueue, jobState, openStore, openWorld, until } from './support.ts';
@@ -21,12 +22,10 @@ function takesAllFrom(member: string, partitions: number): string {
 }
 
 async function eventsOf(store: OpenEventStore, partition = 0) {
-  const keys = store.keys[partition];
-  const entries = keys ? await store.reader.redis.xrange(keys.log, '-', '+') : [];
-  return entries.map(([, fields]) => ({
-    type: fields[7],
-    data: JSON.parse(fields[9] ?? ''),
-    meta: JSON.parse(fields[11] ?? ''),
+  return (await eventsInLog(store, partition)).map(({ type, data, meta }) => ({
+    type,
+    data: JSON.parse(data),
+    meta: JSON.parse(meta),
   }));
 }
 

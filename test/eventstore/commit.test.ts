@@ -68,7 +68,7 @@ test('committed: several streams of a partition in one commit, with work and a t
   const { redis } = store.reader;
   const keys = keysOf(store);
   expect((await redis.xrange(keys.work('default', 'high'), '-', '+')).map(([, fields]) => fields)).toEqual([
-    ['j', job, 't', 'export', 'at', '5', 'tp', '00-a-b-01'],
+    ['w', `${job} export 5 - 00-a-b-01`],
   ]);
   expect(await redis.zrange(keys.timers, '0', '-1', 'WITHSCORES')).toEqual([`00000000000004 ${job}`, '77']);
   expect(await redis.hgetall(keys.timerWork)).toEqual({ [job]: '00000000000004 default high export 77 - ' });
@@ -134,7 +134,7 @@ test('committed: an ordering key is freed by the job that holds it, and where it
   const names = keysOf(store);
   const [holder, other, next] = [newStream(0), newStream(0), newStream(0)];
   await redis.hset(names.blocked('default'), 'lane', `${holder} 7`);
-  await redis.rpush(names.parked('default', 'lane'), `${next} export 9 `);
+  await redis.rpush(names.parked('default', 'lane'), `${next} export 9 lane `);
   const free = (jobId: typeof holder, dueAt?: number) =>
     store.commit({
       partition: 0,

@@ -4,6 +4,7 @@ import { expect, it, onTestFinished } from 'vitest';
 import { startWorkers } from '../../src/consumers/workers.ts';
 import { createJobTypes } from '../../src/domain/job-types.ts';
 import { enqueue, jobDeps, jobState, openWorld, roleDeps, until } from '../consumers/support.ts';
+import { eventsInLog } from '../support/log.ts';
 import { wordCountJob } from './word-count.ts';
 
 const root = join(import.meta.dirname, '..', '..');
@@ -37,7 +38,6 @@ it('its job is checked by the API, and run by a worker', async () => {
   await until(async () =>
     expect(await jobState(store, tooLong)).toMatchObject({ phase: 'failed', attempts: 1 }),
   );
-  const entries = await store.reader.redis.xrange(store.keys[0]?.log ?? '', '-', '+');
-  const results = entries.map(([, fields]) => fields).filter((fields) => fields[7] === 'JobCompleted');
-  expect(results.map((fields) => JSON.parse(fields[9] ?? '').result)).toEqual([{ words: 6 }]);
+  const completed = (await eventsInLog(store)).filter(({ type }) => type === 'JobCompleted');
+  expect(completed.map(({ data }) => JSON.parse(data).result)).toEqual([{ words: 6 }]);
 });

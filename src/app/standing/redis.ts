@@ -4,6 +4,7 @@ import { aliveMembers } from '../../consumers/membership.ts';
 import { readCursor } from '../../consumers/reactor-cursor.ts';
 import { readUpTo } from '../../consumers/read-up-to.ts';
 import type { Place } from '../../domain/feed.ts';
+import { parseLogEntries } from '../../eventstore/log.ts';
 import { readMetas } from '../../eventstore/meta.ts';
 import type { PartitionKeys } from '../../eventstore/partitions.ts';
 import { type Pending, readPending } from './pending.ts';
@@ -74,9 +75,9 @@ export async function timeAfter(
   keys: PartitionKeys,
   place: Place,
 ): Promise<number | undefined> {
-  const [entry] = await redis.xrange(keys.log, `(${place.epoch}-${place.seq}`, '+', 'COUNT', 1);
-  if (!entry || seqOf([entry]) !== place.seq + 1) return undefined;
-  return decidedAt(entry[1].at(-1) ?? '');
+  const entries = await redis.xrange(keys.log, `(${place.epoch}-${place.seq}`, '+', 'COUNT', 1);
+  const [next] = parseLogEntries(keys.partition, entries);
+  return next?.seq === place.seq + 1 ? decidedAt(next.meta) : undefined;
 }
 
 /** Its cursor moves now and then, so what its owner says it has read goes beyond. */

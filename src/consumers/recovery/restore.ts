@@ -4,18 +4,18 @@ import { mintedIn, mintKey } from '../../commands/mint.ts';
 import type { EventMeta } from '../../domain/event.ts';
 import { parseStreamId, type StreamId } from '../../domain/ids.ts';
 import { jobFold } from '../../domain/jobs/state.ts';
-import { encodeTimer } from '../../eventstore/commit-request.ts';
 import { readLedger } from '../../eventstore/ledger-read.ts';
+import { encodeLogEntry, LOG_FIELD } from '../../eventstore/log.ts';
 import type { PartitionKeys } from '../../eventstore/partitions.ts';
 import type { LedgerTables } from '../../eventstore/tables.ts';
+import type { Work } from '../../eventstore/types.ts';
+import { encodeTimer, encodeWork, KEYED_PRIORITY, WORK_FIELD } from '../../eventstore/work-text.ts';
 import { readCursor } from '../reactor-cursor.ts';
 import { type LedgerSource, nextTicks, type UnfinishedJob, unfinishedJobs } from './unfinished.ts';
 
 /** So much of the log is given back: restarts and readers near its end compare with it. */
 const LOG_EVENTS = 1_000;
 const WRITES = 500;
-/** Of all jobs with an ordering key. */
-const KEYED_PRIORITY = 'normal';
 
 export type Restored = {
   readonly jobs: number;
@@ -49,9 +49,9 @@ export async function restorePartition(
     { partition, after: Math.max(0, to.seq - LOG_EVENTS), upTo: to.seq, limit: LOG_EVENTS },
     archives,
   );
-  for (const { epoch, seq, id, streamId, version, type, data, meta } of log) {
-    const fields = ['i', id, 's', streamId, 'v', version, 't', type, 'd', data, 'm', meta];
-    await writes.add(['XADD', keys.log, `${epoch}-${seq}`, ...fields]);
+  for (const event of log) {
+    const text = encodeLogEntry(event.streamId, event.version, event);
+    await writes.add(['XADD', keys.log, `${event.epoch}-${event.seq}`, LOG_FIELD, text]);
   }
   await writes.send();
 
@@ -117,11 +117,9 @@ export function* workOf(
     const lane = laneOf(job);
     const onTimer = state.phase === 'scheduled' || state.phase === 'retrying';
     if (onTimer && state.dueAt > now) {
-      const { queue, priority, type } = state.spec;
-      const timer = { queue, priority, type, jobId, dueAt: state.dueAt, ...optional(job) };
       const at = String(dueSeq).padStart(14, '0');
       yield ['ZADD', keys.timers, state.dueAt, `${at} ${jobId}`];
-      yield ['HSET', keys.timerWork, jobId, `${at} ${encodeTimer(timer)}`];
+      yield ['HSET', keys.timerWork, jobId, `${at} ${encodeTimer(workIn(job))}`];
     } else if (state.phase !== 'failed') {
       if (lane !== undefined && !holders.has(lane)) holders.set(lane, job);
       if (lane === undefined || holders.get(lane) === job) yield work(keys, job);
@@ -137,25 +135,24 @@ export function* workOf(
 const laneOf = ({ state: { spec } }: UnfinishedJob) =>
   spec.lane === undefined ? undefined : `${spec.queue} ${spec.lane}`;
 
-function optional({ state, traceparent }: UnfinishedJob) {
-  const { lane } = state.spec;
+function workIn({ jobId, state, traceparent }: UnfinishedJob): Work {
+  const { queue, priority, type, lane } = state.spec;
   return {
+    ...{ queue, priority, type, jobId, dueAt: state.dueAt },
     ...(lane === undefined ? {} : { lane }),
     ...(traceparent === undefined ? {} : { traceparent }),
   };
 }
 
-function work(keys: PartitionKeys, { jobId, state, traceparent = '' }: UnfinishedJob): Command {
-  const { queue, priority, type, lane } = state.spec;
-  const fields = ['j', jobId, 't', type, 'at', state.dueAt, 'tp', traceparent];
-  return lane === undefined
-    ? ['XADD', keys.work(queue, priority), '*', ...fields]
-    : ['XADD', keys.work(queue, KEYED_PRIORITY), '*', ...fields, 'k', lane];
+function work(keys: PartitionKeys, job: UnfinishedJob): Command {
+  const { queue, priority, lane } = job.state.spec;
+  const stream = keys.work(queue, lane === undefined ? priority : KEYED_PRIORITY);
+  return ['XADD', stream, '*', WORK_FIELD, encodeWork(workIn(job))];
 }
 
-function parked(keys: PartitionKeys, { jobId, state, traceparent = '' }: UnfinishedJob): Command {
-  const { queue, type, lane = '' } = state.spec;
-  return ['RPUSH', keys.parked(queue, lane), `${jobId} ${type} ${state.dueAt} ${traceparent}`];
+function parked(keys: PartitionKeys, job: UnfinishedJob): Command {
+  const { queue, lane = '' } = job.state.spec;
+  return ['RPUSH', keys.parked(queue, lane), encodeWork(workIn(job))];
 }
 
 /**

@@ -14,7 +14,7 @@ test('of each lane it is told how much its owners have taken and not finished, a
   const keys = createKeys(world.prefix, 4);
   const add = async (partition: number, priority: 'high' | 'normal', id: string) => {
     const stream = keys[partition]?.work('email', priority) ?? '';
-    await redis.xadd(stream, id, 'j', 'job-1', 't', 'email.send', 'at', '0', 'tp', '');
+    await redis.xadd(stream, id, 'w', 'job-1 email.send 0 - ');
     return stream;
   };
   await add(1, 'normal', '5000-0');
