@@ -87,6 +87,8 @@ export function startLane(deps: LaneDeps): Running {
   const running = new Set<Run>();
   let buffer: JobToRun[] = [];
   let pendingAfter: StreamIds | undefined = new Map();
+  /** The last take brought all that there was, and so far each stream was read. */
+  let drainedTo: StreamIds | undefined;
   let sinceLowest = 0;
   let prefetch = PREFETCH;
   let takenAt = Number.NEGATIVE_INFINITY;
@@ -104,9 +106,16 @@ export function startLane(deps: LaneDeps): Running {
     pendingAfter = new Map();
   });
 
-  /** Takes more. Nothing was there: until the waker has told of more, or may have. */
+  /** Takes more. Where the last take brought all that there was, it first waits until the waker has told of more, or may have. */
   async function fill(): Promise<void> {
     const after = pendingAfter;
+    if (!after && drainedTo) {
+      const ids = drainedTo;
+      drainedTo = undefined;
+      await untilAborted(deps.waker.wait(ids), ending);
+      return;
+    }
+    drainedTo = undefined;
     const lowestFirst = sinceLowest >= (LOWEST_FIRST_EVERY - 1) * PREFETCH;
     const count = lowestFirst ? Math.max(PREFETCH, Math.ceil(sinceLowest / LOWEST_FIRST_EVERY)) : prefetch;
     const taken = await (after
@@ -123,7 +132,7 @@ export function startLane(deps: LaneDeps): Running {
       over.abort();
       return;
     }
-    const isNews = keep(taken);
+    keep(taken);
     if (after) {
       const done = [...taken.ids.values()].every((id) => id === '');
       if (pendingAfter === after) pendingAfter = done ? undefined : taken.ids;
@@ -135,10 +144,10 @@ export function startLane(deps: LaneDeps): Running {
     if (!isBusy) prefetch = Math.max(prefetch >> 1, PREFETCH);
     else if (!lowestFirst) prefetch = Math.min(prefetch * 2, MOST_PREFETCHED);
     takenAt = now;
-    if (!isNews) await untilAborted(deps.waker.wait(taken.ids), ending);
+    if (taken.ids.size > 0) drainedTo = taken.ids;
   }
 
-  function keep(taken: Taken): boolean {
+  function keep(taken: Taken): void {
     for (const entry of taken.malformed) {
       if (!aside.has(entry)) logger.error({ entry }, 'a work entry is malformed and is left alone');
       aside.add(entry);
@@ -153,7 +162,6 @@ export function startLane(deps: LaneDeps): Running {
         deps.leave(job, ending);
       }
     }
-    return taken.jobs.length > 0 || taken.malformed.length > 0 || taken.parked > 0;
   }
 
   /** Entries that this lane holds: waiting in the buffer, running, or put aside. */

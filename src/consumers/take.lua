@@ -11,10 +11,12 @@
 -- ARGV[4]   'new' | 'pending'
 -- ARGV[5…]  'pending' only: for each stream, the id after which to go on in the pending list
 -- Returns   0 the lease is not ours
---           {entries, ids, number of entries parked}
+--           {entries, ids}
 --           entries: two items for each, as a reply of many small ones costs the caller more than the work itself:
 --                    its stream (from 1), id and text, a line each; the state of its job, '' where there is none
---           ids: 'new': the last id of each stream, as of this moment, when nothing was found, else empty
+--           ids: 'new': empty where there may be more. Else there was no more at this moment: for each stream the last
+--                       id that was found in it, '' where there was none; of all streams their last ids, where
+--                       nothing was found in any
 --                'pending': for each stream the id to go on after; '' at the end of its pending list
 -- A pending entry without fields was removed by a commit: it is acked here and never given out.
 --
@@ -77,15 +79,16 @@ for i = FIRST, #KEYS do
       if #found < left then ids[stream] = '' end
     end
   else
-    local left, found = count - given
+    local left = count - given
     while left > 0 and parked < PARK_AT_MOST do
-      found = read(key, left, '>')
+      local found = read(key, left, '>')
       for _, entry in ipairs(found) do
         if has_to_wait(entry[2]) then
           park(key, entry[1], entry[2])
         else
           give(stream, entry)
         end
+        ids[stream] = entry[1]
       end
       if #found < left then break end
       left = count - given
@@ -93,12 +96,16 @@ for i = FIRST, #KEYS do
   end
 end
 
-if not pending and given == 0 and parked == 0 then
-  for i = FIRST, #KEYS do
+if pending then return { entries, ids } end
+if given >= count or parked >= PARK_AT_MOST then return { entries, {} } end
+for i = FIRST, #KEYS do
+  local stream = i - FIRST + 1
+  if given == 0 and parked == 0 then
     local info = redis.call('XINFO', 'STREAM', KEYS[i])
     for f = 1, #info, 2 do
-      if info[f] == 'last-generated-id' then ids[i - FIRST + 1] = info[f + 1] end
+      if info[f] == 'last-generated-id' then ids[stream] = info[f + 1] end
     end
   end
+  ids[stream] = ids[stream] or ''
 end
-return { entries, ids, parked }
+return { entries, ids }

@@ -30,14 +30,15 @@ export type Taken = {
   readonly jobs: readonly JobToRun[];
   /** Entries that are no work: left alone. */
   readonly malformed: readonly string[];
-  /** Entries that were moved behind the jobs that hold their lanes. */
-  readonly parked: number;
   readonly ids: StreamIds;
 };
 
 /** The work of one queue in one partition, to be taken under one lease. */
 export type WorkStreams = {
-  /** Up to `count` new entries; without any, the streams' last ids as of that moment. `lease_lost`: not ours. */
+  /**
+   * Up to `count` new entries. Where that was all of them: ids to wait for more after, of the streams in which something was found, of all
+   * where nothing was; else none. `lease_lost`: not ours.
+   */
   takeNew(count: number, lowestFirst: boolean): Promise<Taken | 'lease_lost'>;
   /** Up to `count` entries that were given out before and are not finished; goes on after `ids`. */
   takePending(count: number, after: StreamIds): Promise<Taken | 'lease_lost'>;
@@ -60,7 +61,7 @@ export function workStreams(redis: Redis, keys: PartitionKeys, queue: string, le
       [lease.token, `p${keys.partition}`, count, ...args],
     );
     if (!Array.isArray(reply)) return 'lease_lost';
-    const [entries, ids, parked]: unknown[] = reply;
+    const [entries, ids]: unknown[] = reply;
     const jobs: JobToRun[] = [];
     const malformed: string[] = [];
     const takenAt = performance.now();
@@ -84,11 +85,11 @@ export function workStreams(redis: Redis, keys: PartitionKeys, queue: string, le
     return {
       jobs,
       malformed,
-      parked: Number(parked),
       ids: new Map(
-        order.flatMap(({ key }, index) =>
-          idList[index] === undefined ? [] : [[key, String(idList[index])]],
-        ),
+        order.flatMap(({ key }, index): [string, string][] => {
+          const id = String(idList[index] ?? '');
+          return id === '' && isFresh ? [] : [[key, id]];
+        }),
       ),
     };
   }
