@@ -150,6 +150,74 @@ describe('Timers', () => {
   });
 });
 
+describe('A take that brings all there is', () => {
+  it('says after which entries more is to be waited for; one that may leave some says nothing', async () => {
+    const { store, keys, streams } = await openLane();
+    await streams.takePending(10, new Map());
+    await enqueue(store);
+    await enqueue(store);
+    await enqueue(store, { priority: 'high' });
+    const idsOf = async (count: number) => {
+      const taken = await streams.takeNew(count, false);
+      return taken === 'lease_lost' ? taken : [...taken.ids];
+    };
+    const lastOf = async (priority: string) =>
+      (await store.reader.redis.xrevrange(keys.work('default', priority), '+', '-', 'COUNT', 1))[0]?.[0];
+    expect(await idsOf(1)).toEqual([]);
+    expect(await idsOf(3)).toEqual([[keys.work('default', 'normal'), await lastOf('normal')]]);
+    expect(await idsOf(3)).toEqual([
+      [keys.work('default', 'high'), await lastOf('high')],
+      [keys.work('default', 'normal'), await lastOf('normal')],
+      [keys.work('default', 'low'), '0-0'],
+    ]);
+  });
+
+  it('is followed by a wait and not by another take, while its jobs run', async () => {
+    const { store, streams } = await openLane();
+    const calls: string[] = [];
+    const woken = Promise.withResolvers<void>();
+    const end = Promise.withResolvers<JobOutcome>();
+    const lane = startLane({
+      lease,
+      streams: {
+        ...streams,
+        async takeNew(...args) {
+          const taken = await streams.takeNew(...args);
+          calls.push(taken === 'lease_lost' ? taken : `took ${taken.jobs.length}`);
+          return taken;
+        },
+      },
+      waker: {
+        wait(ids) {
+          calls.push(`waits for ${ids.size}`);
+          return calls.length < 4 ? woken.promise : new Promise(() => {});
+        },
+        close: () => {},
+      },
+      slots: createSlots(2),
+      unrecorded: createSlots(10),
+      refusesStarts: () => false,
+      paused: () => false,
+      untilResumed: () => Promise.resolve(),
+      knows: () => true,
+      leave: () => {},
+      run: () => end.promise,
+      drainMs: 1_000,
+      onReconnect: () => () => {},
+      logger: quiet,
+    });
+    onTestFinished(async () => {
+      end.resolve('succeeded');
+      lane.stop();
+      await lane.ended;
+    });
+    await until(() => expect(calls).toEqual(['took 0', 'waits for 3']));
+    await enqueue(store);
+    woken.resolve();
+    await until(() => expect(calls).toEqual(['took 0', 'waits for 3', 'took 1', 'waits for 1']));
+  });
+});
+
 describe('A lane', () => {
   it('takes and begins nothing while the renewal of its lease fails or is late; what runs goes on', async () => {
     const { store, redis, keys } = await openLane();
