@@ -514,7 +514,7 @@ export const RULES: readonly Rule[] = [
       {
         file: TAKE,
         from: '        if entry[2] then\n          give(stream, entry)\n        else',
-        to: '        if entry then\n          give(stream, { entry[1], entry[2] or {} })\n        else',
+        to: "        if entry then\n          give(stream, { entry[1], entry[2] or { 'w', '' } })\n        else",
       },
     ],
     test: {
