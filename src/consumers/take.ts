@@ -36,8 +36,8 @@ export type Taken = {
 /** The work of one queue in one partition, to be taken under one lease. */
 export type WorkStreams = {
   /**
-   * Up to `count` new entries. Where that was all of them: ids to wait for more after, of the streams in which something was found, of all
-   * where nothing was; else none. `lease_lost`: not ours.
+   * Up to `count` new entries. Where that was all of them, and it is known how far each stream was read: ids to wait for more after,
+   * of all of them; else none. `lease_lost`: not ours.
    */
   takeNew(count: number, lowestFirst: boolean): Promise<Taken | 'lease_lost'>;
   /** Up to `count` entries that were given out before and are not finished; goes on after `ids`. */
@@ -46,6 +46,11 @@ export type WorkStreams = {
 
 export function workStreams(redis: Redis, keys: PartitionKeys, queue: string, lease: Lease): WorkStreams {
   const streams = PRIORITIES.map((priority) => ({ priority, key: keys.work(queue, priority) }));
+  /**
+   * So far each stream was read for what is new. A reply tells nothing of those that brought nothing, and one who waits without a word
+   * of them is not told what came there while he was busy, and was read meanwhile by a waker that others waited at.
+   */
+  const read = new Map<string, string>();
 
   async function take(order: typeof streams, count: number, args: readonly string[]) {
     const reply = await runScript(
@@ -73,6 +78,7 @@ export function workStreams(redis: Redis, keys: PartitionKeys, queue: string, le
       const state = String(items[at + 1]);
       const stream = order[Number(index) - 1];
       if (!stream) throw new Error('take.lua named a stream that it was not given');
+      if (isFresh) read.set(stream.key, entryId);
       const { priority } = stream;
       const taken = { queue, priority, entryId, lease: token, isFresh, takenAt };
       const work = parseWork(text);
@@ -81,17 +87,16 @@ export function workStreams(redis: Redis, keys: PartitionKeys, queue: string, le
     }
     // Or the command would keep the texts until the next full collection, as `ScriptCall` says.
     items.length = 0;
-    const idList = asArray(ids);
-    return {
-      jobs,
-      malformed,
-      ids: new Map(
-        order.flatMap(({ key }, index): [string, string][] => {
-          const id = String(idList[index] ?? '');
-          return id === '' && isFresh ? [] : [[key, id]];
-        }),
-      ),
-    };
+    const told = new Map(
+      asArray(ids).flatMap((id, index): [string, string][] => {
+        const key = order[index]?.key;
+        return key === undefined ? [] : [[key, String(id)]];
+      }),
+    );
+    if (!isFresh) return { jobs, malformed, ids: told };
+    for (const [key, id] of told) if (id !== '') read.set(key, id);
+    const isAll = told.size > 0 && read.size === order.length;
+    return { jobs, malformed, ids: new Map(isAll ? read : []) };
   }
 
   return {

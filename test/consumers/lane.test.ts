@@ -1,10 +1,12 @@
-import { describe, expect, it, onTestFinished } from 'vitest';
+import { describe, expect, it, onTestFinished, vi } from 'vitest';
 import type { JobOutcome } from '../../src/consumers/conclude.ts';
 import { startLane } from '../../src/consumers/lane.ts';
 import type { Lease } from '../../src/consumers/leases.ts';
 import { createSlots } from '../../src/consumers/slots.ts';
-import { workStreams } from '../../src/consumers/take.ts';
+import { PRIORITIES, workStreams } from '../../src/consumers/take.ts';
 import { promote } from '../../src/consumers/timers.ts';
+import { openWaker, WAKE_BLOCK_MS } from '../../src/consumers/waker.ts';
+import { connectBlocking } from '../../src/eventstore/connections.ts';
 import type { PartitionKeys } from '../../src/eventstore/partitions.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { randomText } from '../support/connections.ts';
@@ -25,11 +27,11 @@ const lease: Lease = {
 const SEQ = '00000000000001';
 
 async function openLane(token = lease.token) {
-  const { store } = await openWorld({ partitions: 1 });
+  const { world, store } = await openWorld({ partitions: 1 });
   const keys = partitionKeys(store);
   const { redis } = store.writer;
   await redis.hset(keys.lease(lease.group), { owner: 'me#1', token });
-  return { store, keys, redis, streams: workStreams(redis, keys, 'default', lease) };
+  return { world, store, keys, redis, streams: workStreams(redis, keys, 'default', lease) };
 }
 
 function partitionKeys(store: OpenEventStore): PartitionKeys {
@@ -164,12 +166,16 @@ describe('A take that brings all there is', () => {
     const lastOf = async (priority: string) =>
       (await store.reader.redis.xrevrange(keys.work('default', priority), '+', '-', 'COUNT', 1))[0]?.[0];
     expect(await idsOf(1)).toEqual([]);
-    expect(await idsOf(3)).toEqual([[keys.work('default', 'normal'), await lastOf('normal')]]);
-    expect(await idsOf(3)).toEqual([
+    // Of the lowest priority nothing is known yet.
+    expect(await idsOf(3)).toEqual([]);
+    const all = async () => [
       [keys.work('default', 'high'), await lastOf('high')],
       [keys.work('default', 'normal'), await lastOf('normal')],
       [keys.work('default', 'low'), '0-0'],
-    ]);
+    ];
+    expect(await idsOf(3)).toEqual(await all());
+    await enqueue(store);
+    expect(await idsOf(3)).toEqual(await all());
   });
 
   it('is followed by a wait and not by another take, while its jobs run', async () => {
@@ -214,11 +220,67 @@ describe('A take that brings all there is', () => {
     await until(() => expect(calls).toEqual(['took 0', 'waits for 3']));
     await enqueue(store);
     woken.resolve();
-    await until(() => expect(calls).toEqual(['took 0', 'waits for 3', 'took 1', 'waits for 1']));
+    await until(() => expect(calls).toEqual(['took 0', 'waits for 3', 'took 1', 'waits for 3']));
   });
 });
 
 describe('A lane', () => {
+  it('begins at once what came while it had no slot, where it had found nothing, and though only another lane was woken by it', async () => {
+    const { world, store, keys, redis, streams } = await openLane();
+    const blocking = connectBlocking({ url: world.redisUrl, name: 'blocking', blockMs: WAKE_BLOCK_MS });
+    await blocking.whenReady(5_000);
+    const other = keys.work('exports', 'normal');
+    const waker = openWaker(blocking, [
+      ...PRIORITIES.map((priority) => keys.work('default', priority)),
+      other,
+    ]);
+    const gate = Promise.withResolvers<void>();
+    let stopped = false;
+    let wakes = 0;
+    const begun: string[] = [];
+    const lane = startLane({
+      lease,
+      streams,
+      waker,
+      slots: createSlots(1),
+      unrecorded: createSlots(10),
+      refusesStarts: () => false,
+      paused: () => false,
+      untilResumed: () => Promise.resolve(),
+      knows: () => true,
+      leave: () => {},
+      async run({ jobId, priority, entryId }) {
+        begun.push(jobId);
+        await gate.promise;
+        await redis.xack(keys.work('default', priority), 'lane', entryId);
+        await redis.xdel(keys.work('default', priority), entryId);
+        return 'succeeded';
+      },
+      drainMs: 1_000,
+      onReconnect: () => () => {},
+      logger: quiet,
+    });
+    onTestFinished(async () => {
+      stopped = true;
+      gate.resolve();
+      waker.close();
+      lane.stop();
+      await lane.ended;
+    });
+    void (async () => {
+      for (; !stopped; wakes++) await waker.wait(new Map([[other, '0-0']]));
+    })();
+    const jobs = [await enqueue(store), await enqueue(store)];
+    await until(async () =>
+      expect((await redis.xpending(keys.work('default', 'normal'), 'lane'))[0]).toBe(2),
+    );
+    const before = wakes;
+    jobs.push(await enqueue(store, { priority: 'high' }));
+    await until(() => expect(wakes).toBeGreaterThan(before));
+    gate.resolve();
+    await vi.waitFor(() => expect(begun).toEqual(jobs), { timeout: WAKE_BLOCK_MS / 2, interval: 20 });
+  });
+
   it('takes and begins nothing while the renewal of its lease fails or is late; what runs goes on', async () => {
     const { store, redis, keys } = await openLane();
     let secure = true;
