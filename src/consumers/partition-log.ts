@@ -92,8 +92,9 @@ export function openPartitionLog(deps: {
   }
 
   /**
-   * Of the last events those that a reader still has before him, as many as may be kept: events can be large, and counted alone they
-   * would fill the process. For who is further behind the last ones are kept, or he would never come among those who share.
+   * Of the last events those that a reader still has before him, and the one before them, which shows whether it is the one that who
+   * comes next has read. As many as may be kept: events can be large, and counted alone they would fill the process. For who is
+   * further behind the last ones are kept, or he would never come among those who share.
    */
   function keep(events: readonly RawEvent[]): void {
     for (const event of events) {
@@ -101,7 +102,7 @@ export function openPartitionLog(deps: {
       characters += sizeOf(event);
     }
     const [first] = kept;
-    const read = first ? Math.min(...places.values()) + 1 - first.seq : 0;
+    const read = first ? Math.min(...places.values()) - first.seq : 0;
     let from = 0;
     for (const event of kept) {
       if (from >= read && kept.length - from <= KEEP_EVENTS && characters <= KEEP_CHARACTERS) break;

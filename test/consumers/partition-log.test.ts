@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it, onTestFinished, test } from 'vitest';
 import { startRedis } from '../../deploy/local/servers.mjs';
-import { openPartitionLog, TAIL_BLOCK_MS } from '../../src/consumers/partition-log.ts';
+import { LogForkError, openPartitionLog, TAIL_BLOCK_MS } from '../../src/consumers/partition-log.ts';
 import { openWaker, WAKE_BLOCK_MS } from '../../src/consumers/waker.ts';
 import type { EventId, StreamId } from '../../src/domain/ids.ts';
 import { connectBlocking, connectReader, connectWriter } from '../../src/eventstore/connections.ts';
@@ -176,6 +176,24 @@ test('A log is not read from another server than the lease was taken at; connect
   await expect(first.next(START, 10, 'another run')).rejects.toThrow(/another server/);
   await reconnected;
   expect((await next(START, 10))?.events.map(({ seq }) => seq)).toEqual([1]);
+});
+
+test('A reader that comes to the tail with another event at its checkpoint is stopped there, although all have read that far', async () => {
+  const { log, next, append, writer } = await setUp();
+  await append(1);
+  const at = (seq: number, id = `e${seq}`): Checkpoint => ({ epoch: 1, seq, eventId: id as never });
+  for (const seq of [1, 2]) {
+    const reading = next(at(seq), 10);
+    await until(async () => expect(await writer.redis.client('LIST')).toMatch(/flags=b .*cmd=xread/));
+    await append(seq + 1);
+    expect((await reading)?.events.map((event) => event.seq)).toEqual([seq + 1]);
+  }
+  const forked = next(at(3, 'another'), 10, log.open()).catch((error: unknown) => error);
+  const reading = next(at(3), 10);
+  await until(async () => expect(await writer.redis.client('LIST')).toMatch(/flags=b .*cmd=xread/));
+  await append(4);
+  expect((await reading)?.events.map(({ seq }) => seq)).toEqual([4]);
+  expect(await forked).toBeInstanceOf(LogForkError);
 });
 
 describe('A waker', () => {
