@@ -896,8 +896,8 @@ export const RULES: readonly Rule[] = [
     without: [
       {
         file: 'src/projections/rebuild/swap.ts',
-        from: "SELECT ${live}, partition, epoch, seq, event_id, nextval('fencing_tokens')",
-        to: 'SELECT ${live}, partition, epoch, seq, event_id, 0',
+        from: 'event_id = excluded.event_id, token = excluded.token, moved_at = now()',
+        to: 'event_id = excluded.event_id, moved_at = now()',
       },
     ],
     test: {
