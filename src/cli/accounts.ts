@@ -8,6 +8,9 @@ import { agreed, type ChangeOptions, changeOptions, contextOf, RefusedError } fr
 import { examples } from './examples.ts';
 import { UsageError } from './exit.ts';
 import { type WriteSide, withInstallation } from './installation.ts';
+import { readText } from './output/text.ts';
+
+const EMAIL = /^[^\s@]+@[^\s@]+$/;
 
 type Options = ChangeOptions & {
   readonly email: string;
@@ -26,8 +29,8 @@ export function accountsCommand(): Command {
     ],
   ])
     .description('Register an account, of any role.')
-    .requiredOption('--email <email>', 'its email')
-    .requiredOption('--name <name>', 'its name')
+    .requiredOption('--email <email>', 'its email', readText(254))
+    .requiredOption('--name <name>', 'its name', readText(200))
     .addOption(new Option('--role <role>', 'what it may do').choices(['user', 'operator']).default('user'))
     .option('--password-stdin', 'read the password from standard input; otherwise one is made and printed');
   changeOptions(create).action(createAccount);
@@ -37,7 +40,9 @@ export function accountsCommand(): Command {
 /** `millrace accounts create`: the way to a first operator, as nobody can become one over HTTP. */
 async function createAccount(options: Options): Promise<void> {
   const { email, name, role, passwordStdin, dryRun, json } = options;
-  if (!/^[^\s@]+@[^\s@]+$/.test(email)) throw new UsageError(`--email ${email} is not an email.`);
+  if (!EMAIL.test(email))
+    throw new UsageError(`--email ${email} is not an email: give one as ada@example.com.`);
+  if (!/\S/.test(name)) throw new UsageError('--name is empty: say what the person is called.');
   const password = passwordStdin
     ? (await text(process.stdin)).trimEnd()
     : randomBytes(15).toString('base64url');

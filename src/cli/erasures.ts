@@ -38,15 +38,19 @@ async function erase(id: string | undefined, options: EraseOptions): Promise<voi
   if ((options.reapply === true) === (id !== undefined)) {
     throw new UsageError('Name one account, or give --reapply and none.');
   }
+  const accountId = id === undefined ? undefined : idOf(id);
+  if (options.reapply && options.dryRun) {
+    throw new UsageError('--reapply knows no --dry-run: what it removes was erased before.');
+  }
   checked('Erase for good?', options);
   await withInstallation((side, { config }) =>
-    id === undefined ? reapply(side, config, options) : eraseOne(side, config, idOf(id), options),
+    accountId === undefined ? reapply(side, config, options) : eraseOne(side, config, accountId, options),
   );
 }
 
 function idOf(text: string): AccountId {
   const id: AccountId | undefined = parseStreamId(text, 'acc');
-  if (!id) throw new UsageError(`${text} is no account's id.`);
+  if (!id) throw new UsageError(`${text} is no id of an account: they begin with acc-.`);
   return id;
 }
 
@@ -78,8 +82,6 @@ function say(id: AccountId, state: Account, { json }: ChangeOptions): void {
 }
 
 async function reapply(side: WriteSide, config: Config, options: EraseOptions): Promise<void> {
-  if (options.dryRun)
-    throw new UsageError('--reapply knows no --dry-run: what it removes was erased before.');
   await operate(side, config, options, {
     question: 'Erase again who was erased?',
     operation: 'account.erase',

@@ -12,6 +12,7 @@ import { withInstallation, withPostgres } from './installation.ts';
 import { operate } from './operate.ts';
 import { type Column, createTable } from './output/table.ts';
 import { readTime, shortTime } from './output/time.ts';
+import { checkPartitions } from './partitions.ts';
 
 const KEEP_EVENTS = 10_000;
 
@@ -54,6 +55,7 @@ async function archive(options: ArchiveCommand): Promise<void> {
   const bounds: ArchiveBounds = { ...options.before, keepEvents: options.keep };
   checked('Move events to files?', options);
   await withInstallation(async (side, { config }) => {
+    if (bounds.below) checkPartitions([bounds.below], config.PARTITIONS);
     const { db } = side;
     const plan = await planArchive(db, bounds);
     const events = plan.reduce((sum, { firstSeq, lastSeq }) => sum + lastSeq - firstSeq + 1, 0);

@@ -3,6 +3,7 @@ import { CommanderError } from 'commander';
 import { ConfigError } from '../config.ts';
 import { StoreUnavailableError } from '../eventstore/types.ts';
 import { problemOf } from '../http/failures.ts';
+import { Problem } from '../http/problems.ts';
 import { UsageError } from './exit.ts';
 import { program } from './program.ts';
 
@@ -33,11 +34,16 @@ function exitCode(error: unknown): number {
     console.error(`Nothing was done: ${error.message}`);
     return 3;
   }
+  if (error instanceof Problem && error.code === 'invalid_request') {
+    // Of all that is read as the API reads it, cursors are what one can get wrong here.
+    console.error(`--${error.message}. Give the nextCursor of one of its pages, or begin without.`);
+    return 2;
+  }
   const problem = problemOf(error);
   if (problem?.code === 'read_store_unavailable') {
     console.error(`${problem.message} ${error instanceof Error ? error.message : ''}`.trimEnd());
     return 3;
   }
   console.error(error instanceof Error ? error.message : String(error));
-  return problem?.code === 'invalid_request' ? 2 : 1;
+  return 1;
 }

@@ -10,7 +10,7 @@ import { examples } from './examples.ts';
 import { withReadModels } from './installation.ts';
 import { type ListOptions, listOptions, printList } from './output/pages.ts';
 import type { Column } from './output/table.ts';
-import { readTime, shortTime } from './output/time.ts';
+import { checkTimes, readTime, shortTime } from './output/time.ts';
 
 /** `millrace ops …` */
 export function operationsCommand(): Command {
@@ -47,9 +47,10 @@ function parametersText(parameters: OperationView['parameters']): string {
 
 type Options = ListOptions & Omit<OperationListing, 'before' | 'limit'>;
 
-function list(options: Options): Promise<void> {
+async function list(options: Options): Promise<void> {
+  checkTimes(options);
   const { operation, target, by, from, to } = options;
-  return withReadModels((db, hmac) =>
+  await withReadModels((db, hmac) =>
     printList<OperationView, Before>({
       options,
       columns,

@@ -20,7 +20,7 @@ import { showConfiguration, writeReference } from './reference.ts';
 import { replayCommand } from './replay.ts';
 import { schedulesCommand } from './schedules.ts';
 import { statusCommand } from './standing/commands.ts';
-import { verify } from './verify.ts';
+import { narrowingOptions, verify } from './verify.ts';
 
 /** All of `millrace`: each command's options, help and examples. */
 export function program(): Command {
@@ -61,7 +61,7 @@ Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll(
     .description('Bring the database to the newest schema. Several may run at once; one does the work.')
     .option('--json', 'print JSON')
     .action(migrate);
-  examples(millrace.command('verify'), [
+  const verifying = examples(millrace.command('verify'), [
     ['millrace verify', ''],
     ['millrace verify jobs --since 24h', 'what the last day changed'],
     ['millrace verify jobs --sample 1% --json', 'a part of it, for a program'],
@@ -69,11 +69,8 @@ Exit codes: ${EXIT_CODES.map(([code, meaning]) => `${code} ${meaning.replaceAll(
     .description(
       'Compute ledger and read models anew and compare: what is not as it must be, row by row. Changes nothing, and may run beside a live system. Ends with 1 if anything is wrong.',
     )
-    .argument('[what]', 'ledger, or the name of a read model; everything, where nothing is named')
-    .option('--since <time>', 'only rows that newer events concern: 24h, 7d, or RFC 3339')
-    .option('--sample <part>', 'only about this part of the rows: 1% or 0.01; the same ones each time')
-    .option('--json', 'print JSON')
-    .action(verify);
+    .argument('[what]', 'ledger, or the name of a read model; everything, where nothing is named');
+  narrowingOptions(verifying).option('--json', 'print JSON').action(verify);
   replayCommand(millrace.command('replay'));
   doctorCommand(millrace.command('doctor'));
   recoverCommand(millrace.command('recover'));

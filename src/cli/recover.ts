@@ -7,7 +7,7 @@ import type { Salvage } from '../consumers/recovery/salvage.ts';
 import type { Operation } from '../domain/operations.ts';
 import { acceptLosses, type OpenLoss, openLosses } from '../eventstore/losses.ts';
 import { StoreUnavailableError } from '../eventstore/types.ts';
-import { agreed, type ChangeOptions, changeOptions, contextOf, RefusedError } from './changes.ts';
+import { agreed, type ChangeOptions, changeOptions, checked, contextOf, RefusedError } from './changes.ts';
 import { examples } from './examples.ts';
 import { withInstallation, withPostgres } from './installation.ts';
 import { record } from './operate.ts';
@@ -28,6 +28,7 @@ export function recoverCommand(command: Command): void {
 }
 
 async function recover(options: ChangeOptions): Promise<void> {
+  checked('Go on?', options);
   await withPostgres(async (db, config) => {
     if (await madeAnew(config, options)) return;
     const losses = await openLosses(db);

@@ -6,7 +6,7 @@ import { agreed, type ChangeOptions, changeOptions, checked, contextOf, RefusedE
 import { examples } from './examples.ts';
 import { UsageError } from './exit.ts';
 import { withInstallation } from './installation.ts';
-import { readTime, shortTime } from './output/time.ts';
+import { checkTimes, readTime, shortTime } from './output/time.ts';
 import { expectSuccess, watchJob } from './watching/watch-job.ts';
 
 type Options = ChangeOptions & {
@@ -90,8 +90,9 @@ async function replay(options: Options): Promise<void> {
   });
 }
 
-function boundsOf({ group, from, to, type }: Options): ReplayWanted {
-  if (to !== undefined && Date.parse(to) < Date.parse(from)) throw new UsageError('--to is before --from.');
+function boundsOf(options: Options): ReplayWanted {
+  checkTimes(options);
+  const { group, from, to, type } = options;
   return {
     ...{ group, from: new Date(from) },
     ...(to === undefined ? {} : { to: new Date(to) }),

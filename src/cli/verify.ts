@@ -1,3 +1,4 @@
+import { type Command, InvalidArgumentError } from 'commander';
 import { openArchives } from '../app/archives.ts';
 import { forEachReadModel, type ReadModelName } from '../app/read-models.ts';
 import { type Config, readConfig } from '../config.ts';
@@ -11,8 +12,9 @@ import { verifyOverlap } from '../eventstore/verify/overlap.ts';
 import type { Database } from '../projections/database.ts';
 import { verifyProjection } from '../projections/verify/verify.ts';
 import { UsageError } from './exit.ts';
+import { readTime } from './output/time.ts';
 
-type Options = { since?: string; sample?: string; json?: boolean };
+type Options = { readonly since?: string; readonly sample?: number; readonly json?: boolean };
 
 /** What was looked at, and what was found wrong with it. */
 type Report = {
@@ -30,7 +32,8 @@ type Report = {
  * if anything is not as it must be. Changes nothing, and may run beside a live system.
  */
 export async function verify(subject: string | undefined, options: Options): Promise<void> {
-  const { since, sample } = { since: timeOf(options.since), sample: partOf(options.sample) };
+  const { sample } = options;
+  const since = options.since === undefined ? undefined : new Date(options.since);
   const names = namesOf(subject);
   const config = readConfig(process.env);
   const db = openDatabase<Database>({
@@ -123,20 +126,19 @@ function namesOf(subject: string | undefined): { ledger: boolean; projections: r
   return { ledger: false, projections: [name] };
 }
 
-const UNITS_MS = { m: 60_000, h: 3_600_000, d: 86_400_000 };
-
-function timeOf(text: string | undefined): Date | undefined {
-  if (text === undefined) return undefined;
-  const [, amount, unit] = /^(\d+)([mhd])$/.exec(text) ?? [];
-  if (amount && unit) return new Date(Date.now() - Number(amount) * UNITS_MS[unit as keyof typeof UNITS_MS]);
-  const time = Date.parse(text);
-  if (Number.isNaN(time)) throw new UsageError(`--since ${text} is no time: give 90m, 24h, 7d or RFC 3339.`);
-  return new Date(time);
+/** The options by which less than everything is looked at. */
+export function narrowingOptions(command: Command): Command {
+  return command
+    .option('--since <time>', 'only rows that newer events concern: 24h, 7d, or RFC 3339', readTime)
+    .option(
+      '--sample <part>',
+      'only about this part of the rows: 1% or 0.01; the same ones each time',
+      readPart,
+    );
 }
 
-function partOf(text: string | undefined): number | undefined {
-  if (text === undefined) return undefined;
+function readPart(text: string): number {
   const part = text.endsWith('%') ? Number(text.slice(0, -1)) / 100 : Number(text);
-  if (!(part > 0 && part <= 1)) throw new UsageError(`--sample ${text} is no part: give 1% or 0.01.`);
-  return part;
+  if (part > 0 && part <= 1) return part;
+  throw new InvalidArgumentError('It is more than nothing and at most all: 1% or 0.01.');
 }

@@ -1,18 +1,19 @@
 import { type Command, Option } from 'commander';
 import { DeadLetterReason, JobQueue } from '../../domain/jobs/events.ts';
 import type { LetterFilter } from '../../projections/dead-letters/queries.ts';
-import { readTime } from '../output/time.ts';
+import { readText } from '../output/text.ts';
+import { checkTimes, readTime } from '../output/time.ts';
 
 export type FilterOptions = Omit<LetterFilter, 'ids' | 'reason'> & { readonly diedOf?: DeadLetterReason };
 
 /** The options by which letters are chosen: all of what is named must be so. */
 export function filterOptions(command: Command): Command {
   return command
-    .option('--type <type>', 'only those of a type')
+    .option('--type <type>', 'only those of a type', readText(64))
     .addOption(new Option('--queue <queue>', 'only those of a queue').choices(JobQueue.enum))
-    .option('--fingerprint <hash>', 'only those whose last failure was of this kind')
-    .option('--ordering-key <key>', 'only those with this ordering key')
-    .option('--owner <account>', 'only those of an account')
+    .option('--fingerprint <hash>', 'only those whose last failure was of this kind', readText(64))
+    .option('--ordering-key <key>', 'only those with this ordering key', readText(200))
+    .option('--owner <account>', 'only those of an account', readText(80))
     .addOption(
       new Option('--died-of <what>', 'only those that failed for good for this').choices(
         DeadLetterReason.enum,
@@ -22,8 +23,9 @@ export function filterOptions(command: Command): Command {
     .option('--to <time>', 'died before', readTime);
 }
 
-/** Only what was named. */
+/** Only what was named. Throws `UsageError` where nothing can be so. */
 export function filterOf(options: FilterOptions) {
+  checkTimes(options);
   const { type, queue, fingerprint, orderingKey, owner, diedOf: reason, from, to } = options;
   return {
     ...(type === undefined ? {} : { type }),

@@ -28,11 +28,11 @@ const columns: readonly Column<ShownLetter>[] = [
 ];
 
 /** `millrace dead-letters ls` */
-export function listLetters(
+export async function listLetters(
   options: ListOptions & FilterOptions & { readonly status: LetterStatus },
 ): Promise<void> {
   const filter = filterOf(options);
-  return withReadModels(async (db, hmac, _config, opened) => {
+  await withReadModels(async (db, hmac, _config, opened) => {
     const chosen = await byLane(db, hmac, filter);
     await printList<ShownLetter, LetterPlace>({
       options,

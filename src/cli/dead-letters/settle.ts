@@ -12,6 +12,8 @@ import { type FilterOptions, filterOf } from './filter.ts';
 type Options = ChangeOptions &
   FilterOptions & { readonly all?: boolean; readonly rate: number; readonly follow?: boolean };
 
+/** The job that goes through them takes no more. */
+const MOST_IDS = 1_000;
 /** Of a dry run, in words. */
 const SAMPLE = 10;
 const WORDS = {
@@ -53,6 +55,9 @@ export function settleLetters(settling: Settling) {
 
 /** An empty filter is more often a mistake than a wish, so all letters have to be asked for. */
 function chosen(ids: readonly string[], options: Options): SettlingPayload['filter'] {
+  if (ids.length > MOST_IDS) {
+    throw new UsageError(`At most ${MOST_IDS} ids at once: give fewer, or something that narrows them.`);
+  }
   for (const id of ids) if (!parseStreamId(id, 'job')) throw new UsageError(`${id} is no id of a job.`);
   const filter = { ...filterOf(options), ...(ids.length > 0 ? { ids: [...ids] } : {}) };
   const named = Object.keys(filter).length > 0;

@@ -8,6 +8,7 @@ import { StoreUnavailableError } from '../../eventstore/types.ts';
 import { placesOf, writePlaces } from '../../http/events/cursor.ts';
 import { withInstallation, withPostgres } from '../installation.ts';
 import type { ListOptions } from '../output/pages.ts';
+import { checkTimes } from '../output/time.ts';
 import { eventLines, type FilterOptions, filterOf } from './lines.ts';
 
 const PAGE = 200;
@@ -16,6 +17,7 @@ type Options = ListOptions & FilterOptions;
 
 /** `millrace events read` */
 export async function readEvents(options: Options): Promise<void> {
+  checkTimes(options);
   try {
     await withInstallation((side, { config }) => print(feedOf(side), createHmacs(config.HMAC_KEY), options));
   } catch (error) {

@@ -1,4 +1,4 @@
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { seekable } from '../../app/groups.ts';
 import { type CursorMove, isMove, planSeek, planUndo, type SeekTarget, seek } from '../../consumers/seek.ts';
 import { type Position, parsePosition } from '../../domain/position.ts';
@@ -9,6 +9,7 @@ import { withInstallation } from '../installation.ts';
 import { operate } from '../operate.ts';
 import { type Column, createTable } from '../output/table.ts';
 import { readTime } from '../output/time.ts';
+import { checkPartitions } from '../partitions.ts';
 
 type SeekOptions = ChangeOptions & { readonly to?: SeekTarget; readonly undo?: boolean };
 
@@ -41,6 +42,7 @@ async function carryOut(name: string, options: SeekOptions): Promise<void> {
   if ((to === undefined) !== undo) throw new UsageError('Say where: --to, or --undo.');
   checked(`Seek ${name}?`, options);
   await withInstallation(async (side, { config }) => {
+    if (to?.kind === 'positions') checkPartitions(to.positions, config.PARTITIONS);
     const allowed = await seekable(side.db, name);
     if (!allowed.ok) throw new RefusedError(allowed.refusal.code, allowed.refusal.detail);
     const { moves, undoes } =
@@ -99,7 +101,11 @@ function readTarget(text: string): SeekTarget {
   if (text === 'beginning' || text === 'end') return { kind: text };
   const parts = text.split(',').map((part) => parsePosition(part.trim()));
   const positions = parts.filter((part): part is Position => part !== undefined);
-  if (positions.length === parts.length) return { kind: 'positions', positions };
+  if (positions.length === parts.length) {
+    const partitions = new Set(positions.map(({ partition }) => partition));
+    if (partitions.size === positions.length) return { kind: 'positions', positions };
+    throw new InvalidArgumentError('Name one position of a partition.');
+  }
   return { kind: 'time', since: new Date(readTime(text)) };
 }
 

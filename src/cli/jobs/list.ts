@@ -6,7 +6,7 @@ import { withReadModels } from '../installation.ts';
 import { errorText } from '../output/errors.ts';
 import { type ListOptions, printList } from '../output/pages.ts';
 import type { Column } from '../output/table.ts';
-import { shortTime } from '../output/time.ts';
+import { checkTimes, shortTime } from '../output/time.ts';
 import { statusColour, statusText } from '../watching/status.ts';
 
 const columns: readonly Column<JobView>[] = [
@@ -30,9 +30,10 @@ type Options = ListOptions & {
 };
 
 /** `millrace jobs ls` */
-export function listJobsCommand(options: Options): Promise<void> {
+export async function listJobsCommand(options: Options): Promise<void> {
+  checkTimes(options);
   const { status, type, queue, owner, from, to } = options;
-  return withReadModels((db, hmac, _config, opened) =>
+  await withReadModels((db, hmac, _config, opened) =>
     printList<JobView, Before>({
       options,
       columns,

@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from 'commander';
+import { UsageError } from '../exit.ts';
 
 const UNITS = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 
@@ -10,7 +11,20 @@ export function readTime(text: string): string {
   if (Number.isNaN(time) || (ago === undefined && !/^\d{4}-\d\d-\d\dT/.test(text))) {
     throw new InvalidArgumentError('A time is written as 2026-11-20T21:47:00Z, or as 15m, 2h or 7d ago.');
   }
-  return new Date(time).toISOString();
+  const read = new Date(time);
+  const year = read.getUTCFullYear();
+  // Of other years Postgres takes no RFC 3339.
+  if (year < 1 || year > 9999) throw new InvalidArgumentError('It is of a year from 1 to 9999.');
+  return read.toISOString();
+}
+
+type Range = { readonly from?: string | undefined; readonly to?: string | undefined };
+
+/** Throws `UsageError` where nothing can be between two times. */
+export function checkTimes({ from, to }: Range): void {
+  if (from !== undefined && to !== undefined && Date.parse(to) < Date.parse(from)) {
+    throw new UsageError('--to is before --from: nothing is between them. Give the earlier one as --from.');
+  }
 }
 
 function isUnit(text: string | undefined): text is keyof typeof UNITS {

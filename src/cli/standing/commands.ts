@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { examples } from '../examples.ts';
-import { verify } from '../verify.ts';
+import { narrowingOptions, verify } from '../verify.ts';
 import { parkedList } from './parked.ts';
 import { listGroups, listProjections, showStatus } from './show.ts';
 
@@ -33,11 +33,10 @@ export function projectionsList(projections: Command): void {
     .option('--json', 'print JSON: {items}')
     .action(listProjections);
   parkedList(projections);
-  examples(projections.command('verify'), [['millrace projections verify jobs --since 24h', '']])
+  const verifying = examples(projections.command('verify'), [
+    ['millrace projections verify jobs --since 24h', ''],
+  ])
     .description('Compute a read model anew and compare: `millrace verify`.')
-    .argument('[name]', 'of the read model; everything, where none is named')
-    .option('--since <time>', 'only rows that newer events concern: 24h, 7d, or RFC 3339')
-    .option('--sample <part>', 'only about this part of the rows: 1% or 0.01; the same ones each time')
-    .option('--json', 'print JSON')
-    .action(verify);
+    .argument('[name]', 'of the read model; everything, where none is named');
+  narrowingOptions(verifying).option('--json', 'print JSON').action(verify);
 }
