@@ -60,6 +60,19 @@ function isDatabaseOutage(error: unknown): boolean {
   return DATABASE_LOST.test(error.message);
 }
 
+const databaseAway = (error: unknown) =>
+  new Problem('read_store_unavailable', 'The database is away. Nothing was done.', { cause: error });
+
+/**
+ * A read of events for which Postgres is away. Below, where nobody knows who asks, it is one outage with that of Redis: to a
+ * command it is all the same, but of a query it must not be said that commands were not accepted.
+ */
+function readOutage(error: unknown, method: string): Problem | undefined {
+  if (method !== 'GET' && method !== 'HEAD') return undefined;
+  const isOutage = error instanceof Error && error.name === 'StoreUnavailableError';
+  return isOutage && isDatabaseOutage(error.cause) ? databaseAway(error) : undefined;
+}
+
 /** The client left before its request was whole: Node's error of that looks like a connection that *we* lost. */
 function isBrokenOff(error: Error): boolean {
   return error.message === 'aborted' && 'code' in error && error.code === 'ECONNRESET';
@@ -74,9 +87,7 @@ export function problemOf(error: unknown): Problem | undefined {
   if (isBrokenOff(error)) return new Problem('invalid_request', 'The request broke off.');
   const known = Object.hasOwn(byName, error.name) ? byName[error.name] : undefined;
   if (known) return new Problem(known.code, known.detail, { cause: error });
-  if (isDatabaseOutage(error)) {
-    return new Problem('read_store_unavailable', 'The database is away. Nothing was done.', { cause: error });
-  }
+  if (isDatabaseOutage(error)) return databaseAway(error);
   return fastifyProblem(error);
 }
 
@@ -164,7 +175,10 @@ export function escapePointer(name: string): string {
 
 /** The last resort of every route: an answer without internals, and a log line with them. */
 export function answerFailure(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const problem = problemOf(error) ?? new Problem('internal_error', 'This should not have happened.');
+  const problem =
+    readOutage(error, request.method) ??
+    problemOf(error) ??
+    new Problem('internal_error', 'This should not have happened.');
   const instance = instanceOf(request);
   if (problem.code === 'body_too_large') takeTheRest(request, reply);
   // It said how far an answer is; there is none.
