@@ -5,6 +5,7 @@ type EdgeCode =
   | 'already_done'
   | 'body_too_large'
   | 'durability_not_reached'
+  | 'expectation_failed'
   | 'forbidden'
   | 'headers_too_large'
   | 'idempotency_key_reused'
@@ -66,6 +67,11 @@ export const problemTypes: Readonly<Record<ProblemCode, ProblemType>> = {
     status: 409,
     title: 'The email is taken',
     help: 'An account with this email exists. Log in, or register with another email.',
+  },
+  expectation_failed: {
+    status: 417,
+    title: 'The expectation cannot be met',
+    help: 'Of Expect only 100-continue is known here. Send the request without the header; nothing was done.',
   },
   forbidden: {
     status: 403,

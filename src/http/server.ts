@@ -1,13 +1,7 @@
-import type { Socket } from 'node:net';
 import fastifyCors from '@fastify/cors';
 import fastifyJwt from '@fastify/jwt';
 import type { TypeBoxTypeProvider } from '@fastify/type-provider-typebox';
-import Fastify, {
-  type ConnectionError,
-  type FastifyBaseLogger,
-  LogController,
-  type RawServerDefault,
-} from 'fastify';
+import Fastify, { type FastifyBaseLogger, LogController, type RawServerDefault } from 'fastify';
 import type { TakeLimit } from '../access/limits.ts';
 import type { SessionCheck } from '../access/sessions.ts';
 import type { Hmac } from '../access/signing.ts';
@@ -23,10 +17,11 @@ import { readJsonBodies, refuseForbiddenParameters } from './json.ts';
 import { limitRequests } from './limits.ts';
 import { describeApi } from './openapi.ts';
 import { needNoReasonToAsk } from './operators.ts';
-import { Problem, problemBody } from './problems.ts';
+import { Problem } from './problems.ts';
 import { addRoutes, answerUnknownRoutes, notePaths, refuseOtherMethods } from './routing.ts';
 import type { App, Routes } from './types.ts';
 import { refuseUnasked } from './unasked.ts';
+import { answerClientErrors, answerConnect, refuseExpectations } from './unroutable.ts';
 import { validatorCompiler } from './validation.ts';
 
 export type ServerDeps = {
@@ -109,12 +104,15 @@ export function createServer(deps: ServerDeps): App {
     routerOptions: { maxParamLength: 500 },
     frameworkErrors: (error, request, reply) => {
       if (metrics) observeRequest(request, reply, metrics);
+      // No hook sees it.
+      reply.header('x-content-type-options', 'nosniff');
       answerFailure(error, request, reply);
     },
-    clientErrorHandler: answerClientError,
+    clientErrorHandler: answerClientErrors,
   })
     .withTypeProvider<TypeBoxTypeProvider>()
     .setValidatorCompiler(validatorCompiler);
+  answerConnect(app);
   app.server.maxConnections = settings.maxConnections ?? 20_000;
 
   readJsonBodies(app);
@@ -140,6 +138,7 @@ function guard(app: App, deps: ServerDeps): void {
   });
   drainOnClose(app, deps.streams, deps.settings?.drainMs ?? 10_000);
   refuseNoHost(app);
+  refuseExpectations(app);
   answerUnknownRoutes(app);
   authenticateRequests(app, deps);
   limitRequests(app, deps.takeLimit);
@@ -165,31 +164,6 @@ function refuseNoHost(app: App): void {
 /** A plugin whose hooks hold for the whole server, by Fastify's own sign for it. */
 function onRoot(plugin: (app: App) => void) {
   return Object.assign(async (app: App) => plugin(app), { [Symbol.for('skip-override')]: true });
-}
-
-/** What is not even HTTP: there is no request, so no hook and no route will ever see it. */
-function answerClientError(error: ConnectionError, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || socket.destroyed) return;
-  const [status, problem] = clientProblem(error.code);
-  const body = JSON.stringify(problemBody(problem, `urn:uuid:${crypto.randomUUID()}`, undefined));
-  if (socket.writable) {
-    const length = Buffer.byteLength(body);
-    socket.write(
-      `HTTP/1.1 ${status}\r\nContent-Type: application/problem+json\r\nContent-Length: ${length}\r\nConnection: close\r\n\r\n${body}`,
-    );
-  }
-  socket.destroy(error);
-}
-
-function clientProblem(code: string | undefined): [string, Problem] {
-  switch (code) {
-    case 'ERR_HTTP_REQUEST_TIMEOUT':
-      return ['408 Request Timeout', new Problem('request_timeout', 'The request did not arrive in time.')];
-    case 'HPE_HEADER_OVERFLOW':
-      return ['431 Request Header Fields Too Large', new Problem('headers_too_large', 'Send less of them.')];
-    default:
-      return ['400 Bad Request', new Problem('invalid_request', 'This is not HTTP that could be read.')];
-  }
 }
 
 function allowOrigins(app: App, origins: readonly string[]): void {
