@@ -1,7 +1,6 @@
 // Commits of one 300-byte event from one Node process, 64 at once, against plain XADD by the same client.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { parseArgs } from 'node:util';
 import { Redis } from 'ioredis';
 import type { EventId } from '../src/domain/ids.ts';
 import { streamId } from '../src/domain/ids.ts';
@@ -10,15 +9,17 @@ import { openDatabase } from '../src/eventstore/postgres.ts';
 import { createEventStore, type OpenEventStore } from '../src/eventstore/store.ts';
 import type { LedgerTables } from '../src/eventstore/tables.ts';
 import { migrateToLatest } from '../src/projections/migrate.ts';
-import { type Contestant, compare, finish, report, reportMachine } from './harness.ts';
+import { type Contestant, compare, finish, readOptions, report, reportMachine } from './harness.ts';
 
-const { values } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '5' },
-    seconds: { type: 'string', default: '2' },
-    concurrency: { type: 'string', default: '64' },
+const values = readOptions(
+  'commit',
+  'Commits of one 300-byte event from one Node process, against plain XADD by the same client.',
+  {
+    rounds: { takes: 'count', default: 5, help: 'how often each contestant has its turn' },
+    seconds: { takes: 'number', default: 2, help: 'how long a turn lasts' },
+    concurrency: { takes: 'count', default: 64, help: 'how many are under way at once' },
   },
-});
+);
 const { REDIS_URL, DATABASE_URL } = process.env;
 if (!REDIS_URL || !DATABASE_URL)
   throw new Error('REDIS_URL and DATABASE_URL: npm run bench -- commit sets them');
@@ -99,9 +100,9 @@ const results = await compare(
     xadd('XADD, the writes of a tick gathered', gathered.redis),
   ],
   {
-    rounds: Number(values.rounds),
-    seconds: Number(values.seconds),
-    concurrency: Number(values.concurrency),
+    rounds: values.rounds,
+    seconds: values.seconds,
+    concurrency: values.concurrency,
   },
 );
 for (const [contestant, { perSecond, ratio }] of results) {

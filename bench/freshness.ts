@@ -6,27 +6,25 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { Agent, request } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { freePort } from '../deploy/local/servers.mjs';
 import { openDatabase } from '../src/eventstore/postgres.ts';
 import { projections } from '../src/features.ts';
 import type { Database } from '../src/projections/database.ts';
 import { migrateToLatest } from '../src/projections/migrate.ts';
 import { activeRebuilds, beginRebuild } from '../src/projections/rebuild/rebuilds.ts';
-import { finish, report, reportMachine } from './harness.ts';
+import { finish, readOptions, report, reportMachine } from './harness.ts';
 
-const { values } = parseArgs({
-  options: {
-    rate: { type: 'string', default: '200' },
-    seconds: { type: 'string', default: '10' },
-    'warm-up': { type: 'string', default: '3' },
-    rebuild: { type: 'boolean', default: false },
+const values = readOptions(
+  'freshness',
+  'From the answer of a command to that of the query which includes it, through the real API.',
+  {
+    rate: { takes: 'count', default: 200, help: 'commands a second' },
+    seconds: { takes: 'number', default: 10, help: 'how long it is measured' },
+    'warm-up': { takes: 'number', default: 3, least: 0, help: 'seconds before that' },
+    rebuild: { takes: 'flag', help: 'rebuild the read models that are asked meanwhile' },
   },
-});
-const [rate, seconds, warmUp] = [values.rate, values.seconds, values['warm-up']].map(Number);
-if (!rate || !seconds || warmUp === undefined || Number.isNaN(warmUp)) {
-  throw new Error('--rate, --seconds and --warm-up are numbers');
-}
+);
+const { rate, seconds, 'warm-up': warmUp } = values;
 /** The aim: p99 below this. */
 const AIM_MS = 50;
 

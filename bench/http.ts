@@ -5,23 +5,26 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
-import { parseArgs } from 'node:util';
 import { generateTokenKey } from '../src/access/tokens.ts';
 import { openDatabase } from '../src/eventstore/postgres.ts';
 import { migrateToLatest } from '../src/projections/migrate.ts';
-import { type Contestant, compare, finish, measure, report, reportMachine } from './harness.ts';
+import { type Contestant, compare, finish, measure, readOptions, report, reportMachine } from './harness.ts';
 
-const { values } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '5' },
-    seconds: { type: 'string', default: '2' },
-    concurrency: { type: 'string', default: '64' },
-    /** Arguments for the servers' Node, such as --cpu-prof. */
-    exec: { type: 'string', default: '' },
-    /** Runs one contestant by itself, to be profiled: plain, command or export. */
-    only: { type: 'string', default: '' },
+const values = readOptions(
+  'http',
+  'A command through the whole route, against a bare Fastify route with schema, token and one XADD.',
+  {
+    rounds: { takes: 'count', default: 5, help: 'how often each contestant has its turn' },
+    seconds: { takes: 'number', default: 2, help: 'how long a turn lasts' },
+    concurrency: { takes: 'count', default: 64, help: 'how many connections, with a request each' },
+    exec: { takes: 'text', help: 'arguments for the Node of the servers, such as --cpu-prof' },
+    only: {
+      takes: 'name',
+      of: ['plain', 'command', 'export'],
+      help: 'run one contestant by itself, to be profiled',
+    },
   },
-});
+);
 const { REDIS_URL, DATABASE_URL } = process.env;
 if (!REDIS_URL || !DATABASE_URL)
   throw new Error('REDIS_URL and DATABASE_URL: npm run bench -- http sets them');
@@ -37,7 +40,7 @@ await once(collector, 'listening');
 const collectorUrl = `http://127.0.0.1:${(collector.address() as AddressInfo).port}`;
 
 const servers = fork(new URL('http/servers.ts', import.meta.url), {
-  execArgv: values.exec === '' ? [] : values.exec.split(' '),
+  execArgv: values.exec?.split(' ') ?? [],
   env: {
     ...process.env,
     KEY_PREFIX: `bench${randomBytes(4).toString('hex')}`,
@@ -65,7 +68,7 @@ async function client(name: string, base: string, path: string, body: object): P
   const url = new URL(path, base);
   const text = JSON.stringify(body);
   const connections = await Promise.all(
-    Array.from({ length: Number(values.concurrency) }, async (_, worker) => {
+    Array.from({ length: values.concurrency }, async (_, worker) => {
       const socket = connect(Number(url.port), url.hostname).setNoDelay();
       await once(socket, 'connect');
       const token = tokens[worker % tokens.length];
@@ -103,9 +106,9 @@ function exchange(socket: Socket, request: Buffer): () => Promise<void> {
 
 const job = { type: 'mail.send', payload: { to: 'ada@example.org', text: 'x'.repeat(200) } };
 const ours = 'command through the whole route';
-reportMachine({ concurrency: Number(values.concurrency), bodyBytes: JSON.stringify(job).length });
-const concurrency = Number(values.concurrency);
-const seconds = Number(values.seconds);
+reportMachine({ concurrency: values.concurrency, bodyBytes: JSON.stringify(job).length });
+const concurrency = values.concurrency;
+const seconds = values.seconds;
 const contestants = {
   plain: await client('Fastify, validation, token, one XADD', urls.baseline, '/v1/bench-jobs', job),
   command: await client(ours, urls.ours, '/v1/bench-jobs', job),
@@ -124,7 +127,7 @@ if (alone) {
   process.exit(0);
 }
 const results = await compare('http', contestants.plain, [contestants.command, contestants.export], {
-  rounds: Number(values.rounds),
+  rounds: values.rounds,
   seconds,
   concurrency,
 });

@@ -3,30 +3,37 @@
 import { randomBytes } from 'node:crypto';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { Redis } from 'ioredis';
-import { finish, median, report, reportMachine } from './harness.ts';
+import { finish, median, readOptions, report, reportMachine } from './harness.ts';
 import type { Contestant } from './jobs/contestant.ts';
 import { contestants } from './jobs/contestants.ts';
 import { redisUrl } from './jobs/places.ts';
 import { type Side, startSide } from './jobs/process.ts';
 
-const { values } = parseArgs({
-  options: {
-    rounds: { type: 'string', default: '5' },
-    jobs: { type: 'string', default: '20000' },
-    warm: { type: 'string', default: '20000' },
-    rate: { type: 'string', default: '200' },
-    seconds: { type: 'string', default: '5' },
-    only: { type: 'string' },
-    rows: { type: 'string' },
+const ROWS = [
+  'one by one',
+  'bulk',
+  'concurrency 1',
+  'concurrency 10',
+  'concurrency 50',
+  'through',
+  'latency',
+  'memory',
+] as const;
+const values = readOptions(
+  'jobs',
+  'Jobs whose handler does nothing, against BullMQ, pg-boss and graphile-worker.',
+  {
+    rounds: { takes: 'count', default: 5, help: 'how often each contestant has its turn' },
+    jobs: { takes: 'count', default: 20_000, help: 'jobs for each row' },
+    warm: { takes: 'count', default: 20_000, least: 0, help: 'jobs before it counts' },
+    rate: { takes: 'count', default: 200, help: 'jobs a second, of the row latency' },
+    seconds: { takes: 'count', default: 5, help: 'how long the row latency takes' },
+    only: { takes: 'names', of: contestants.map(({ name }) => name), parts: true, help: 'contestants' },
+    rows: { takes: 'names', of: ROWS, help: 'what is measured' },
   },
-});
-const rounds = Number(values.rounds);
-const jobs = Number(values.jobs);
-const warm = Number(values.warm);
-const only = values.only?.split(',');
-const rows = values.rows?.split(',');
+);
+const { rounds, jobs, warm, only, rows } = values;
 const [baseline] = contestants;
 const taking = contestants.filter(({ name }) => !only || only.some((part) => name.includes(part)));
 
@@ -124,7 +131,7 @@ async function measureLatency(
   worker: Side,
   note: (row: string, value: number) => void,
 ): Promise<void> {
-  const [rate, seconds] = [Number(values.rate), Number(values.seconds)];
+  const { rate, seconds } = values;
   await worker.call('work', { concurrency: 10 });
   await sleep(500);
   await producer.call('pace', { rate, seconds });

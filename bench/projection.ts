@@ -2,7 +2,6 @@
 // written by hand for this table: the same events, the same reducer, the same batches. The loop parses without
 // checking, and has no checkpoint, no fencing and no parked events.
 import { createHash } from 'node:crypto';
-import { parseArgs } from 'node:util';
 import type { RawEvent, Recorded } from '../src/domain/event.ts';
 import { codec } from '../src/domain/events.ts';
 import type { EventId } from '../src/domain/ids.ts';
@@ -14,17 +13,18 @@ import type { JobRow } from '../src/projections/jobs/table.ts';
 import { migrateToLatest } from '../src/projections/migrate.ts';
 import { groupOf, type Projection } from '../src/projections/projection.ts';
 import { createProjectionGroup } from '../src/projections/runner.ts';
-import { finish, median, report, reportMachine } from './harness.ts';
+import { finish, median, readOptions, report, reportMachine } from './harness.ts';
 
-const { values } = parseArgs({
-  options: {
-    events: { type: 'string', default: '150000' },
-    batch: { type: 'string', default: '500' },
-    rounds: { type: 'string', default: '5' },
+const values = readOptions(
+  'projection',
+  'Events into a read model of 8 columns through the engine, against a loop written by hand.',
+  {
+    events: { takes: 'count', default: 150_000, help: 'events in all' },
+    batch: { takes: 'count', default: 500, help: 'events of a batch' },
+    rounds: { takes: 'count', default: 5, help: 'how often each contestant has its turn' },
   },
-});
-const [wanted = 0, size = 0, rounds = 0] = [values.events, values.batch, values.rounds].map(Number);
-if (!(wanted >= 1 && size >= 1 && rounds >= 1)) throw new Error('--events, --batch and --rounds are numbers');
+);
+const { events: wanted, batch: size, rounds } = values;
 
 type Row = Pick<JobRow, 'id' | 'owner' | 'type' | 'queue' | 'status' | 'attempts' | 'progress' | 'version'>;
 

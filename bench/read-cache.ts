@@ -1,7 +1,6 @@
 // Single jobs read again and again, 64 readers at once from one Node process: from Postgres by the pool of an API process,
 // and from the read cache: jobs of each reader's own (which single flight does not help), one for all, and each for the
 // first time, which is what the cache costs who does not read twice.
-import { parseArgs } from 'node:util';
 import { createReadCache } from '../src/access/read-cache.ts';
 import { createCachedReads } from '../src/app/cached-reads.ts';
 import { type JobId, streamId } from '../src/domain/ids.ts';
@@ -13,17 +12,18 @@ import { projection } from '../src/projections/jobs/table.ts';
 import { migrateToLatest } from '../src/projections/migrate.ts';
 import { groupOf } from '../src/projections/projection.ts';
 import { createReading, NOTHING_WANTED } from '../src/projections/reading.ts';
-import { compare, finish, report, reportMachine } from './harness.ts';
+import { compare, finish, readOptions, report, reportMachine } from './harness.ts';
 
-const { values } = parseArgs({
-  options: {
-    seconds: { type: 'string', default: '2' },
-    rounds: { type: 'string', default: '5' },
-    concurrency: { type: 'string', default: '64' },
+const values = readOptions(
+  'read-cache',
+  'Single jobs from the read cache, against Postgres by the same process.',
+  {
+    seconds: { takes: 'number', default: 2, help: 'how long a turn lasts' },
+    rounds: { takes: 'count', default: 5, help: 'how often each contestant has its turn' },
+    concurrency: { takes: 'count', default: 64, help: 'how many readers at once', most: 1_024 },
   },
-});
-const [seconds, rounds, concurrency] = [values.seconds, values.rounds, values.concurrency].map(Number);
-if (!seconds || !rounds || !concurrency) throw new Error('--seconds, --rounds and --concurrency are numbers');
+);
+const { seconds, rounds, concurrency } = values;
 const { DATABASE_URL: url, REDIS_URL: redisUrl } = process.env;
 if (url === undefined || redisUrl === undefined) throw new Error('run it by: npm run bench -- read-cache');
 

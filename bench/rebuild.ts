@@ -1,7 +1,6 @@
 // How fast a read model is made anew beside the one that is read: a million events of 50,000 jobs in 16 partitions, from
 // the ledger into a table with its indexes, until it is live. Another thread queries all the while, and says how long its
 // slowest query took.
-import { parseArgs } from 'node:util';
 import { Worker } from 'node:worker_threads';
 import { sql } from 'kysely';
 import { createPace, inTurns } from '../src/app/pace.ts';
@@ -14,18 +13,20 @@ import { migrateToLatest } from '../src/projections/migrate.ts';
 import { driveRebuilds } from '../src/projections/rebuild/drive.ts';
 import { createRebuildGroup } from '../src/projections/rebuild/group.ts';
 import { beginRebuild } from '../src/projections/rebuild/rebuilds.ts';
-import { finish, median, report, reportMachine } from './harness.ts';
+import { finish, median, readOptions, report, reportMachine } from './harness.ts';
 import { fillLedger } from './rebuild/ledger.ts';
 import type { Read } from './rebuild/reader.ts';
 
-const { values } = parseArgs({
-  options: {
-    jobs: { type: 'string', default: '50000' },
-    rounds: { type: 'string', default: '3' },
-    'at-once': { type: 'string', default: '2' },
+const values = readOptions(
+  'rebuild',
+  'A read model made anew beside the one that is read, and what queries feel of it.',
+  {
+    jobs: { takes: 'count', default: 50_000, help: 'jobs in the ledger, of 20 events each' },
+    rounds: { takes: 'count', default: 3, help: 'how many rebuilds' },
+    'at-once': { takes: 'count', default: 2, help: 'partitions that are filled at once' },
   },
-});
-const [jobs = 0, rounds = 0, atOnce = 0] = [values.jobs, values.rounds, values['at-once']].map(Number);
+);
+const { jobs, rounds, 'at-once': atOnce } = values;
 const PARTITIONS = 16;
 const EVENTS_OF_A_JOB = 20;
 /** Events a second. */

@@ -1,7 +1,6 @@
 // How fast a ledger and a read model are verified: its hash chain and streams, and the fold of all jobs, against
 // reading the same rows in order and doing nothing with them. Three events a job, as they are in life.
 import { createHash, randomBytes } from 'node:crypto';
-import { parseArgs } from 'node:util';
 import { createLedger } from '../src/consumers/ledger.ts';
 import type { RawEvent } from '../src/domain/event.ts';
 import { codec } from '../src/domain/events.ts';
@@ -15,12 +14,17 @@ import { projection } from '../src/projections/jobs/table.ts';
 import { migrateToLatest } from '../src/projections/migrate.ts';
 import { createProjectionGroup } from '../src/projections/runner.ts';
 import { verifyProjection } from '../src/projections/verify/verify.ts';
-import { finish, median, report, reportMachine } from './harness.ts';
+import { finish, median, readOptions, report, reportMachine } from './harness.ts';
 
-const { values } = parseArgs({
-  options: { events: { type: 'string', default: '300000' }, rounds: { type: 'string', default: '3' } },
-});
-const [wanted = 0, rounds = 0] = [values.events, values.rounds].map(Number);
+const values = readOptions(
+  'verify',
+  'The hash chain of a ledger and the fold of a read model, against reading the same rows.',
+  {
+    events: { takes: 'count', default: 300_000, help: 'events in the ledger' },
+    rounds: { takes: 'count', default: 3, help: 'how often each contestant has its turn' },
+  },
+);
+const { events: wanted, rounds } = values;
 const PARTITIONS = 4;
 const BATCH = 600;
 /** The aim: the ledger is verified at half the speed at which it can be read. */

@@ -3,13 +3,14 @@ import { Redis } from 'ioredis';
 import type { Contestant, Payload } from './contestant.ts';
 import { redisUrl } from './places.ts';
 
-const url = new URL(redisUrl());
-const connection = {
-  host: url.hostname,
-  port: Number(url.port),
-  ...(url.password ? { password: url.password } : {}),
-  db: Number(url.pathname.slice(1) || 0),
-};
+function connectionOf(url: URL) {
+  return {
+    host: url.hostname,
+    port: Number(url.port),
+    ...(url.password ? { password: url.password } : {}),
+    db: Number(url.pathname.slice(1) || 0),
+  };
+}
 
 /** As its users run it. Finished jobs are removed, which is the lighter way: to keep them costs it more. */
 export const bullmq: Contestant = {
@@ -27,7 +28,7 @@ export const bullmq: Contestant = {
     };
   },
   async producer(place) {
-    const queue = new Queue<Payload>(place, { connection });
+    const queue = new Queue<Payload>(place, { connection: connectionOf(new URL(redisUrl())) });
     await queue.waitUntilReady();
     const opts = { removeOnComplete: true };
     return {
@@ -39,7 +40,7 @@ export const bullmq: Contestant = {
     return {
       async run(concurrency, seen) {
         const worker = new Worker<Payload>(place, async ({ data }) => seen.started(data), {
-          connection,
+          connection: connectionOf(new URL(redisUrl())),
           concurrency,
         });
         worker.on('completed', ({ data }) => seen.done(data));

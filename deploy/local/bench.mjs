@@ -16,6 +16,8 @@ await runCommand(async () => {
 Runs bench/NAME.ts against a Redis and a Postgres of its own, or those of REDIS_URL and DATABASE_URL.
 It prints JSON lines, and at the end "ratio <number> …".
 
+What a bench measures, and its options: npm run bench -- NAME --help
+
 Benches: ${names().join(', ') || 'none yet'}`;
   if (name === '--help') {
     console.log(usage);
@@ -48,6 +50,10 @@ function names() {
 async function runBench(name, args) {
   const given = { redis: process.env.REDIS_URL, database: process.env.DATABASE_URL };
   const toolchain = await setUp({ redis: given.redis === undefined, quiet: true });
+  const script = join(ROOT, 'bench', `${name}.ts`);
+  // Whether it can be understood, before anything is started for it; with --help that is all.
+  const checked = await withNode24(toolchain, [script, ...args], { ...process.env, BENCH_CHECK: '1' }, ROOT);
+  if (checked !== 0 || args.includes('--help') || args.includes('-h')) return checked;
   const dir = mkdtempSync(join(tmpdir(), 'millrace-bench-'));
   process.on('SIGINT', () => {}); // from here on Ctrl-C ends the bench, and we clean up behind it
   /** @type {import('./server-process.mjs').Server[]} */
@@ -67,7 +73,7 @@ async function runBench(name, args) {
       REDIS_URL,
       DATABASE_URL,
     };
-    return await withNode24(toolchain, [join(ROOT, 'bench', `${name}.ts`), ...args], environment, ROOT);
+    return await withNode24(toolchain, [script, ...args], environment, ROOT);
   } finally {
     await Promise.all(servers.map((server) => server.stop()));
     await removePostgres(join(dir, 'postgres'));
