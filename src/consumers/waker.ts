@@ -13,8 +13,9 @@ export type Waker = {
 };
 
 /**
- * One blocking XREAD over all work streams of a partition, shared by its lanes. The ids come from the script that
- * found nothing, read in the same moment: what is added after that wakes, what was there before does not.
+ * One blocking XREAD over all work streams of a partition, shared by its lanes. Who waits says how far
+ * it has read each of its streams: what is added after that wakes, what was there before does not. Of a stream left out nothing
+ * wakes that the read has passed while others waited.
  *
  * @param blocking for this alone; closed by `close`
  * @param streams keys of every stream whose lanes may wait

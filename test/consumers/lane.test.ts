@@ -236,12 +236,19 @@ describe('A lane', () => {
     ]);
     const gate = Promise.withResolvers<void>();
     let stopped = false;
+    let waits = 0;
     let wakes = 0;
     const begun: string[] = [];
     const lane = startLane({
       lease,
       streams,
-      waker,
+      waker: {
+        ...waker,
+        wait(ids) {
+          waits++;
+          return waker.wait(ids);
+        },
+      },
       slots: createSlots(1),
       unrecorded: createSlots(10),
       refusesStarts: () => false,
@@ -270,6 +277,7 @@ describe('A lane', () => {
     void (async () => {
       for (; !stopped; wakes++) await waker.wait(new Map([[other, '0-0']]));
     })();
+    await until(() => expect(waits).toBe(1));
     const jobs = [await enqueue(store), await enqueue(store)];
     await until(async () =>
       expect((await redis.xpending(keys.work('default', 'normal'), 'lane'))[0]).toBe(2),

@@ -378,6 +378,20 @@ export const RULES: readonly Rule[] = [
     },
   },
   {
+    rule: 'Who comes to the tail that readers share is compared with it as well: what all of them have read last is still there',
+    without: [
+      {
+        file: 'src/consumers/partition-log.ts',
+        from: 'Math.min(...places.values()) - first.seq : 0',
+        to: 'Math.min(...places.values()) + 1 - first.seq : 0',
+      },
+    ],
+    test: {
+      file: 'test/consumers/partition-log.test.ts',
+      name: 'A reader that comes to the tail with another event at its checkpoint is stopped there',
+    },
+  },
+  {
     rule: 'The seam between ledger and log is checked: an event that is in neither stops its readers',
     without: [
       {
@@ -520,6 +534,20 @@ export const RULES: readonly Rule[] = [
     test: {
       file: 'test/consumers/lane.test.ts',
       name: 'but not where a commit removed it while it was pending',
+    },
+  },
+  {
+    rule: 'A lane waits with how far it has read every one of its streams: what only another lane was woken by is not slept through',
+    without: [
+      {
+        file: 'src/consumers/take.ts',
+        from: 'ids: new Map(isAll ? read : [])',
+        to: "ids: new Map([...(isAll ? read : [])].filter(([key]) => told.get(key) !== ''))",
+      },
+    ],
+    test: {
+      file: 'test/consumers/lane.test.ts',
+      name: 'begins at once what came while it had no slot',
     },
   },
   {
