@@ -121,7 +121,11 @@ export function openPartitionLog(deps: {
     return kept.slice(index, index + limit);
   }
 
-  const isTail = ({ epoch, seq }: Checkpoint) => tail?.seq === seq && tail.epoch === epoch;
+  /** With another event there it is none: a range of his own tells who comes with it of the fork. */
+  const isTail = ({ epoch, seq, eventId }: Checkpoint) =>
+    tail?.seq === seq &&
+    tail.epoch === epoch &&
+    (tail.eventId === null || eventId === null || tail.eventId === eventId);
 
   async function readOn(): Promise<void> {
     const start = tail;

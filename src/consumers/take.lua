@@ -30,7 +30,7 @@ local entries, given, ids, parked = {}, 0, {}, 0
 
 -- Whether another job holds the lane of an entry; if none does, this one holds it from now on.
 local function has_to_wait(fields)
-  local job, due, lane = string.match(fields[2], '^(%S+) %S+ (%d+) (%S+)')
+  local job, due, lane = string.match(fields[2], '^(%S+) %S+ (%-?%d+%.?%d*) (%S+)')
   if not lane or lane == '-' then return false end
   local holder, by = string.match(redis.call('HGET', KEYS[2], lane) or '', '^(%S+) (%S+)$')
   if holder and holder ~= job then return true end
@@ -49,7 +49,7 @@ end
 
 local function park(key, id, fields)
   local text = fields[2]
-  redis.call('RPUSH', KEYS[3] .. ':' .. string.match(text, '^%S+ %S+ %d+ (%S+)'), text)
+  redis.call('RPUSH', KEYS[3] .. ':' .. string.match(text, '^%S+ %S+ %S+ (%S+)'), text)
   redis.call('XACK', key, 'lane', id)
   redis.call('XDEL', key, id)
   parked = parked + 1

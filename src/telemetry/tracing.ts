@@ -178,7 +178,7 @@ export function parseTraceparent(traceparent: string | undefined): SpanContext |
 
 /** Whether a traceparent of our own says that its trace is kept: the lowest bit of the flags, which end it. A look, and no more. */
 export function saysSampled(traceparent: string): boolean {
-  return SAMPLED_ENDS.includes(traceparent.charAt(traceparent.length - 1));
+  return traceparent !== '' && SAMPLED_ENDS.includes(traceparent.charAt(traceparent.length - 1));
 }
 
 /** Traceparents as links, malformed ones left out, at most 128. */

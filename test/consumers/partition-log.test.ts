@@ -178,22 +178,42 @@ test('A log is not read from another server than the lease was taken at; connect
   expect((await next(START, 10))?.events.map(({ seq }) => seq)).toEqual([1]);
 });
 
-test('A reader that comes to the tail with another event at its checkpoint is stopped there, although all have read that far', async () => {
-  const { log, next, append, writer } = await setUp();
-  await append(1);
+describe('A reader with another event at its checkpoint is stopped there', () => {
   const at = (seq: number, id = `e${seq}`): Checkpoint => ({ epoch: 1, seq, eventId: id as never });
-  for (const seq of [1, 2]) {
+  type Setting = Awaited<ReturnType<typeof setUp>>;
+  /** The first reader goes on by an event that comes while it waits. */
+  const goOn = async ({ next, append, writer }: Setting, seq: number) => {
     const reading = next(at(seq), 10);
     await until(async () => expect(await writer.redis.client('LIST')).toMatch(/flags=b .*cmd=xread/));
     await append(seq + 1);
     expect((await reading)?.events.map((event) => event.seq)).toEqual([seq + 1]);
-  }
-  const forked = next(at(3, 'another'), 10, log.open()).catch((error: unknown) => error);
-  const reading = next(at(3), 10);
-  await until(async () => expect(await writer.redis.client('LIST')).toMatch(/flags=b .*cmd=xread/));
-  await append(4);
-  expect((await reading)?.events.map(({ seq }) => seq)).toEqual([4]);
-  expect(await forked).toBeInstanceOf(LogForkError);
+  };
+
+  it('where all others wait for more', async () => {
+    const setting = await setUp();
+    const { log, next, append, writer } = setting;
+    await append(1);
+    const waiting = next(at(1), 10);
+    await until(async () => expect(await writer.redis.client('LIST')).toMatch(/flags=b .*cmd=xread/));
+    await expect(next(at(1, 'another'), 10, log.open())).rejects.toThrow(LogForkError);
+    await append(2);
+    expect((await waiting)?.events.map(({ seq }) => seq)).toEqual([2]);
+  });
+
+  it('where what follows is kept for another that stands there', async () => {
+    const setting = await setUp();
+    const { log, next, append } = setting;
+    await append(1);
+    const slow = log.open();
+    await goOn(setting, 1);
+    await next(at(1), 10, slow);
+    const waiting = next(at(2), 10, slow);
+    await goOn(setting, 2);
+    await waiting;
+    await goOn(setting, 3);
+    await expect(next(at(2, 'another'), 10, log.open())).rejects.toThrow(LogForkError);
+    expect((await next(at(2), 10, slow))?.events.map(({ seq }) => seq)).toEqual([3, 4]);
+  });
 });
 
 describe('A waker', () => {

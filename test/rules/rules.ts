@@ -378,7 +378,7 @@ export const RULES: readonly Rule[] = [
     },
   },
   {
-    rule: 'Who comes to the tail that readers share is compared with it as well: what all of them have read last is still there',
+    rule: 'The event before those that are kept for a reader is kept as well: who joins it there is compared with it',
     without: [
       {
         file: 'src/consumers/partition-log.ts',
@@ -388,7 +388,21 @@ export const RULES: readonly Rule[] = [
     ],
     test: {
       file: 'test/consumers/partition-log.test.ts',
-      name: 'A reader that comes to the tail with another event at its checkpoint is stopped there',
+      name: 'where what follows is kept for another that stands there',
+    },
+  },
+  {
+    rule: 'Who comes to the tail that readers share with another event at its checkpoint does not wait there',
+    without: [
+      {
+        file: 'src/consumers/partition-log.ts',
+        from: '(tail.eventId === null || eventId === null || tail.eventId === eventId)',
+        to: 'true',
+      },
+    ],
+    test: {
+      file: 'test/consumers/partition-log.test.ts',
+      name: 'where all others wait for more',
     },
   },
   {
