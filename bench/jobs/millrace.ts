@@ -14,6 +14,7 @@ import { jobOf } from '../../src/domain/job-types.ts';
 import { LEDGER_GROUP } from '../../src/eventstore/checkpoints.ts';
 import { openDatabase } from '../../src/eventstore/postgres.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
+import type { CommitOutcome } from '../../src/eventstore/types.ts';
 import { plainJobs, projections } from '../../src/features.ts';
 import { migrateToLatest } from '../../src/projections/migrate.ts';
 import { groupOf } from '../../src/projections/projection.ts';
@@ -26,7 +27,7 @@ import { caughtUp, startProjecting } from './projecting.ts';
 const owner = `acc-00${'a'.repeat(20)}`;
 const PayloadSchema = Type.Object({ n: Type.Integer(), sentAt: Type.Number(), text: Type.String() });
 
-function noop(started: (payload: Payload) => void) {
+function noop(started: (payload: Payload, jobId: string) => void) {
   return defineJob({
     type: 'noop',
     enqueuedBy: 'accounts',
@@ -37,7 +38,7 @@ function noop(started: (payload: Payload) => void) {
     payload: PayloadSchema,
     result: Type.Number(),
     async run({ job }) {
-      started(job.payload);
+      started(job.payload, job.id);
       return job.payload.sentAt;
     },
   });
@@ -138,16 +139,24 @@ function sides(withProjectors = false): Pick<Contestant, 'producer' | 'worker'> 
 
 /** A job is done when the commit that completes it has been answered. */
 function watched(store: OpenEventStore, seen: Seen) {
-  const job = noop(seen.started);
-  const commit: OpenEventStore['commit'] = async (request) => {
-    const outcome = await store.commit(request);
-    if (outcome.kind !== 'committed') return outcome;
-    for (const { events } of request.appends) {
-      const last = events.at(-1);
-      if (last?.type !== 'JobCompleted') continue;
-      seen.done({ sentAt: JSON.parse(last.data).result });
-    }
-    return outcome;
+  const sentAt = new Map<string, number>();
+  const job = noop((payload, jobId) => {
+    sentAt.set(jobId, payload.sentAt);
+    seen.started(payload);
+  });
+  const commit: OpenEventStore['commit'] = (request) => {
+    const answer = store.commit(request);
+    const noteDone = ({ kind }: CommitOutcome) => {
+      if (kind !== 'committed') return;
+      for (const { streamId, events } of request.appends) {
+        const sent = sentAt.get(streamId);
+        if (sent === undefined || events.at(-1)?.type !== 'JobCompleted') continue;
+        sentAt.delete(streamId);
+        seen.done({ sentAt: sent });
+      }
+    };
+    answer.then(noteDone, () => {}); // what failed is for the worker to see
+    return answer;
   };
   return { job, store: { ...store, commit } };
 }

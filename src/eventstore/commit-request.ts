@@ -1,13 +1,14 @@
 import { partitionOf, type StreamId } from '../domain/ids.ts';
 import { encodeLogEntry } from './log.ts';
 import type { PartitionKeys } from './partitions.ts';
+import type { Argument } from './script-call.ts';
 import type { AppendToStream, CommitRequest } from './types.ts';
 import { encodeTimer, encodeWork, KEYED_PRIORITY, workOfJob } from './work-text.ts';
 
 /** A request as `commit.lua` takes it, and what its reply doesn't say because it is known before. */
 export type EncodedCommit = {
   readonly keys: readonly string[];
-  readonly args: readonly (string | number)[];
+  readonly args: readonly Argument[];
   /** Versions of the streams after the commit, in the order of its appends. */
   readonly versions: readonly number[];
   readonly streams: readonly StreamId[];
@@ -22,7 +23,7 @@ export type EncodedCommit = {
 export function encodeCommit(names: PartitionKeys, request: CommitRequest): EncodedCommit {
   const { lease, cursor, claim, appends, ticks, work, freed, timers, cancelledTimers, finished } = request;
   const keys: string[] = [];
-  const args: (string | number)[] = [0, 0, ''];
+  const args: Argument[] = [0, 0, ''];
   let shape = '';
   if (lease) {
     shape += 'l';
@@ -105,7 +106,7 @@ function encodeAppends(
   names: PartitionKeys,
   appends: readonly AppendToStream[],
   keys: string[],
-  args: (string | number)[],
+  args: Argument[],
 ): Pick<EncodedCommit, 'versions' | 'streams' | 'bytes'> {
   const versions: number[] = [];
   const streams: StreamId[] = [];

@@ -19,9 +19,14 @@ type EventTexts = Pick<RawEvent, 'id' | 'type' | 'data' | 'meta'>;
 /**
  * `<event id> <stream id> <version> <type>`, metadata and data, a line each. Data is last, as it alone may be anything.
  * @param event of its metadata no line break is expected: JSON without any
+ * @returns the text in pieces: put together it would be made flat more than once on its way to a socket
  */
-export function encodeLogEntry(streamId: StreamId, version: number, event: EventTexts): string {
-  return `${event.id} ${streamId} ${version} ${event.type}\n${event.meta}\n${event.data}`;
+export function encodeLogEntry(
+  streamId: StreamId,
+  version: number,
+  event: EventTexts,
+): readonly [head: string, meta: string, newline: string, data: string] {
+  return [`${event.id} ${streamId} ${version} ${event.type}\n`, event.meta, '\n', event.data];
 }
 
 /**

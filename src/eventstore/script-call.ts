@@ -1,6 +1,7 @@
 import { Command } from 'ioredis';
 
-type Argument = string | number;
+/** A text may come in pieces, which become one argument. */
+export type Argument = string | number | readonly string[];
 
 /** What is between an argument's end and the next one, whose length is the index. */
 const HEADS = Array.from({ length: 1_024 }, (_, length) => `\r\n$${length}\r\n`);
@@ -44,8 +45,17 @@ export class ScriptCall extends Command {
 }
 
 function added(text: string, argument: Argument): string {
+  if (typeof argument === 'object') return addedInPieces(text, argument);
   const its = typeof argument === 'string' ? argument : String(argument);
   const bytes = typeof argument === 'string' ? Buffer.byteLength(its) : its.length;
   // Two pieces and not one: a text that is made of pieces is made flat once, when it is written.
   return text + (HEADS[bytes] ?? `\r\n$${bytes}\r\n`) + its;
+}
+
+function addedInPieces(text: string, pieces: readonly string[]): string {
+  let bytes = 0;
+  for (const piece of pieces) bytes += Buffer.byteLength(piece);
+  let longer = text + (HEADS[bytes] ?? `\r\n$${bytes}\r\n`);
+  for (const piece of pieces) longer += piece;
+  return longer;
 }

@@ -68,7 +68,7 @@ async function appendTo(
     type: 'T',
     data,
     meta: '{}',
-  });
+  }).join('');
   await redis.multi().xadd(keys.log, `1-${seq}`, LOG_FIELD, event).hset(keys.meta, 'seq', seq).exec();
 }
 

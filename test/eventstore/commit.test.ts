@@ -5,7 +5,7 @@ import { runScript } from '../../src/eventstore/connections.ts';
 import { readLogAfter } from '../../src/eventstore/log.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import type { CommitRequest } from '../../src/eventstore/types.ts';
-import { append, atVersion, minted, newStream, openStore } from '../support/store.ts';
+import { append, atVersion, minted, newStream, openStore, whole } from '../support/store.ts';
 import { createWorld } from '../support/world.ts';
 
 async function fresh(options: Parameters<typeof openStore>[1] = {}) {
@@ -369,7 +369,7 @@ test('fenced: what was decided at another epoch, server or store is refused, wit
       redis,
       commitScripts.command,
       [names.meta, names.log, `${names.meta}:calls`, ...keys],
-      [storeId, epoch, runId, 1, 1_000, 1, ...args],
+      [storeId, epoch, runId, 1, 1_000, 1, ...whole(args)],
     );
   const { storeId, epoch, runId } = trusted;
   await expect(commitAs('another store', epoch, runId)).rejects.toThrow(/FENCED/);

@@ -6,7 +6,7 @@ import { readLogAfter } from '../../src/eventstore/log.ts';
 import type { OpenEventStore } from '../../src/eventstore/store.ts';
 import { OutcomeUnknownError, StoreUnavailableError } from '../../src/eventstore/types.ts';
 import { startProxy } from '../support/proxy.ts';
-import { append, atVersion, newStream, openStore } from '../support/store.ts';
+import { append, atVersion, newStream, openStore, whole } from '../support/store.ts';
 import { createWorld } from '../support/world.ts';
 
 const isCommit = (request: string) => request.includes('evalsha');
@@ -145,7 +145,7 @@ test('a call that arrives late, after its successor, does nothing; the last one,
       redis,
       commitScripts.command,
       [names.meta, names.log, callKey, ...keys],
-      [trusted.storeId, trusted.epoch, direct.writer.runId() ?? '', number, 1_000, 1, ...args],
+      [trusted.storeId, trusted.epoch, direct.writer.runId() ?? '', number, 1_000, 1, ...whole(args)],
     );
   await expect(again(1)).rejects.toThrow(/STALE/);
   expect(await again(2)).toEqual([1, 0, 2]);

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { onTestFinished } from 'vitest';
 import type { EventId, StreamId } from '../../src/domain/ids.ts';
 import { streamId } from '../../src/domain/ids.ts';
+import type { Argument } from '../../src/eventstore/script-call.ts';
 import { createEventStore, type EventStoreOptions, type OpenEventStore } from '../../src/eventstore/store.ts';
 import type { AppendToStream, Expected } from '../../src/eventstore/types.ts';
 import type { World } from './world.ts';
@@ -54,3 +55,8 @@ export const countFold = {
   initial: { count: 0 },
   evolve: (state: { count: number }) => ({ count: state.count + 1 }),
 };
+
+/** Arguments of a script, each in one piece. */
+export function whole(args: readonly Argument[]): (string | number)[] {
+  return args.map((arg) => (typeof arg === 'object' ? arg.join('') : arg));
+}

@@ -50,7 +50,7 @@ export async function restorePartition(
     archives,
   );
   for (const event of log) {
-    const text = encodeLogEntry(event.streamId, event.version, event);
+    const text = encodeLogEntry(event.streamId, event.version, event).join('');
     await writes.add(['XADD', keys.log, `${event.epoch}-${event.seq}`, LOG_FIELD, text]);
   }
   await writes.send();
