@@ -9,6 +9,7 @@ export async function copyToLedger({ db }: World, store: OpenEventStore, partiti
   if (!keys) throw new Error(`there is no partition ${partition}`);
   const token = 1_000_000_000; // above whatever a reconcile has drawn
   const from = await openCheckpoint(db, LEDGER_GROUP, partition, token);
+  await store.reader.whenReady(5_000); // commits may go on a moment before reads do
   const events = await readLogAfter(store.reader.redis, keys, from, 100_000);
   const last = events.at(-1);
   if (!last) return from.seq;
