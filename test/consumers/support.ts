@@ -195,9 +195,9 @@ export async function takeEntry(store: OpenEventStore, jobId: JobId): Promise<Ta
   await redis.hset(keys.lease(lease.group), { owner: 'dead#1', token: lease.token });
   const entries = await redis.xrange(keys.work('default', 'normal'), '-', '+');
   const all = entries.map(([entryId, [, text = '']]) => ({ entryId, work: parseWork(text) }));
-  const [mine, ...others] = all.filter(({ work }) => work?.jobId === jobId);
-  if (!mine?.work || others.length > 0) throw new Error(`${jobId} has not one entry`);
-  const { entryId, work } = mine;
+  const mine = all.filter(({ work }) => work?.jobId === jobId);
+  const [{ entryId = '', work } = {}] = mine;
+  if (!work || mine.length !== 1) throw new Error(`${jobId} has ${mine.length} entries`);
   return { jobId, queue: 'default', priority: 'normal', entryId, dueAt: work.dueAt, lease };
 }
 
