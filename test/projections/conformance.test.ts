@@ -15,7 +15,7 @@ beforeAll(async () => {
 afterAll(() => world.dispose());
 
 const sizes = fc.array(fc.integer({ min: 1, max: 12 }), { minLength: 1, maxLength: 4 });
-const runs = { numRuns: 15 };
+const runs = { numRuns: 25 };
 
 it('every projection passes this suite', () => {
   const folder = join(import.meta.dirname, '..', '..', 'src', 'projections');
@@ -125,6 +125,6 @@ describe.each(subjects)('the read model $name', (subject) => {
         expect(rows).toEqual([]);
       },
     );
-    await fc.assert(example, { numRuns: 3, endOnFailure: true });
+    await fc.assert(example, { numRuns: 5, endOnFailure: true });
   });
 });
