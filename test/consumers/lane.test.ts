@@ -43,6 +43,19 @@ function partitionKeys(store: OpenEventStore): PartitionKeys {
 const jobsOf = (taken: Awaited<ReturnType<ReturnType<typeof workStreams>['takeNew']>>) =>
   taken === 'lease_lost' ? taken : taken.jobs.map(({ jobId }) => jobId);
 
+/** What a lane is told where nothing is wrong. */
+const undisturbed = () => ({
+  unrecorded: createSlots(10),
+  refusesStarts: () => false,
+  paused: () => false,
+  untilResumed: () => Promise.resolve(),
+  knows: () => true,
+  leave: () => {},
+  drainMs: 1_000,
+  onReconnect: () => () => {},
+  logger: quiet,
+});
+
 describe('Work is taken', () => {
   it('by the holder of the lease only: a stale token takes nothing and promotes nothing', async () => {
     const { store, keys, redis, streams } = await openLane(8);
@@ -201,16 +214,8 @@ describe('A take that brings all there is', () => {
         close: () => {},
       },
       slots: createSlots(2),
-      unrecorded: createSlots(10),
-      refusesStarts: () => false,
-      paused: () => false,
-      untilResumed: () => Promise.resolve(),
-      knows: () => true,
-      leave: () => {},
+      ...undisturbed(),
       run: () => end.promise,
-      drainMs: 1_000,
-      onReconnect: () => () => {},
-      logger: quiet,
     });
     onTestFinished(async () => {
       end.resolve('succeeded');
@@ -250,12 +255,7 @@ describe('A lane', () => {
         },
       },
       slots: createSlots(1),
-      unrecorded: createSlots(10),
-      refusesStarts: () => false,
-      paused: () => false,
-      untilResumed: () => Promise.resolve(),
-      knows: () => true,
-      leave: () => {},
+      ...undisturbed(),
       async run({ jobId, priority, entryId }) {
         begun.push(jobId);
         await gate.promise;
@@ -263,9 +263,6 @@ describe('A lane', () => {
         await redis.xdel(keys.work('default', priority), entryId);
         return 'succeeded';
       },
-      drainMs: 1_000,
-      onReconnect: () => () => {},
-      logger: quiet,
     });
     onTestFinished(async () => {
       stopped = true;
@@ -308,19 +305,11 @@ describe('A lane', () => {
       },
       waker: { wait: () => new Promise((resolve) => setTimeout(resolve, 10)), close: () => {} },
       slots: createSlots(2),
-      unrecorded: createSlots(10),
-      refusesStarts: () => false,
-      paused: () => false,
-      untilResumed: () => Promise.resolve(),
-      knows: () => true,
-      leave: () => {},
+      ...undisturbed(),
       run(job) {
         begun.push(job.jobId);
         return begun.length === 1 ? end.promise : Promise.resolve('succeeded');
       },
-      drainMs: 1_000,
-      onReconnect: () => () => {},
-      logger: quiet,
     });
     onTestFinished(async () => {
       lane.stop();
@@ -348,12 +337,7 @@ describe('A lane', () => {
       streams,
       waker: { wait: () => new Promise((resolve) => setTimeout(resolve, 10)), close: () => {} },
       slots: createSlots(2),
-      unrecorded: createSlots(10),
-      refusesStarts: () => false,
-      paused: () => false,
-      untilResumed: () => Promise.resolve(),
-      knows: () => true,
-      leave: () => {},
+      ...undisturbed(),
       async run({ priority, entryId }) {
         most = Math.max(most, ++running);
         await new Promise((resolve) => setTimeout(resolve, 300));
@@ -361,10 +345,7 @@ describe('A lane', () => {
         await redis.xack(keys.work('default', priority), 'lane', entryId);
         return 'succeeded';
       },
-      drainMs: 1_000,
       handOverPauseMs: 50,
-      onReconnect: () => () => {},
-      logger: quiet,
     });
     const producer = setInterval(() => void enqueue(store), 150);
     onTestFinished(async () => {
