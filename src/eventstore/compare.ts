@@ -77,8 +77,8 @@ async function disagreement(
     return `Redis holds events up to ${log.seq} of partition ${partition}, ${whose} up to ${seq}: Redis was restored from an older state, or lost writes in a failover. ${WHAT_TO_DO}`;
   }
   const id = `${epoch}-${seq}`;
-  const inLog = seq < log.first ? [] : parseLogEntries(partition, await redis.xrange(keys.log, id, id));
-  let found: string | null | undefined = inLog[0]?.id;
+  let found: string | null | undefined =
+    seq < log.first ? undefined : eventIdIn(partition, await redis.xrange(keys.log, id, id));
   // Trimmed, as it should be, after the ledger had it; perhaps a moment ago.
   if (found === undefined && (seq < log.first || seq < (await firstOf(redis, keys)))) {
     const row = await db
@@ -118,6 +118,15 @@ function checkpoints(db: Kysely<LedgerTables>): Promise<Mark[]> {
 
 async function firstOf(redis: Redis, keys: PartitionKeys): Promise<number> {
   return seqOf(await redis.xrange(keys.log, '-', '+', 'COUNT', 1));
+}
+
+/** What is no event of ours is another one, and no reason to stop comparing: `recover` has to get by it. */
+function eventIdIn(partition: number, entries: unknown): string | undefined {
+  try {
+    return parseLogEntries(partition, entries)[0]?.id;
+  } catch {
+    return 'unreadable';
+  }
 }
 
 function seqOf(entries: unknown): number {

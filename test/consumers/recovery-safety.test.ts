@@ -151,6 +151,19 @@ test('a log that is trimmed while it is compared with the ledger is not taken fo
   expect(await compareWithLedger(world.db, trimmed, store.keys)).toBeUndefined();
 });
 
+test('an entry of the log that is no event is one that differs from the ledger’s', async () => {
+  const { world, store } = await setting();
+  await one(store);
+  await copyToLedger(world, store, 0);
+  const { redis } = store.writer;
+  const log = store.keys[0]?.log ?? '';
+  await redis.del(log);
+  await redis.xadd(log, '1-1', 'i', 'somebody else wrote this');
+  expect(await compareWithLedger(world.db, redis, store.keys)).toMatch(
+    /Event 1 of partition 0 is unreadable/,
+  );
+});
+
 test('what is committed and read while Redis is compared is not missed: nothing of it is taken for lost', async () => {
   const { world, store } = await setting();
   await one(store);
